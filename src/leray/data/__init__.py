@@ -1,0 +1,1 @@
+"""Data: what others wrote, read into conversations, with everything mended or left out counted."""

@@ -1,0 +1,23 @@
+"""What a user can cause and mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LerayError(ValueError):
+    """Something a user can cause, shown as one line and without a traceback.
+
+    Its message says what failed, what came, what was allowed and how to mend it.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question that names the known word nearest to ``name``, or nothing.
+
+    >>> nearest("speeker", ["speaker", "text"])
+    "; did you mean 'speaker'?"
+    """
+    found = get_close_matches(name.lower(), list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

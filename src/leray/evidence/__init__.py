@@ -1,0 +1,1 @@
+"""Evidence: from samples to intervals, tests and verdicts."""

@@ -1,0 +1,1 @@
+"""Studies: a protocol that produces samples, and the claims it judges, a file each."""

@@ -1,0 +1,356 @@
+"""The importance study: which past turns matter now, and how sure are we of the weights?
+
+Claims stand first, as they were fixed before any data were judged by them. The protocol: signals
+of every (query, turn) pair → moments and retrieval sums by conversation → bootstrap, permutation
+and held-out selection → simultaneous intervals → verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from leray.data.preparation import Prepared
+from leray.errors import LerayError, nearest
+from leray.evidence.moments import Covariances, MomentTable, covariances, moment_table, pearson
+from leray.evidence.permutation import p_value, rotation_products
+from leray.evidence.resampling import ClusterBootstrap, Resamples, RotationTest, best_over_tau
+from leray.evidence.verdict import Claim
+from leray.memory.blocks import ALL, DAY, FOUR, HOUR, MINUTE, Block, decay_name, with_tau
+from leray.memory.comparison import Comparison, Scorer, compare
+from leray.memory.conversations import Truth
+from leray.memory.fitting import HeldOutLogistic, WeightSearch, choose_held_out, pearson_held_out
+from leray.memory.methods import (
+    FORMULAS,
+    ORDER,
+    Candidates,
+    compact,
+    landscape_grid,
+    linear,
+    linear_candidates,
+)
+
+Array = np.ndarray
+Drive = Callable[[Any], Any]
+"""Runs a computation to its result (persisting, resuming, showing progress)."""
+
+SOURCE = "the importance document: weights (.10, .60, .20, .10) called optimal"
+LEVEL = 0.95
+CLAIMS = (
+    Claim(
+        id="M1",
+        statement="The best weights put about 0.60 on surprise",
+        source=SOURCE,
+        estimand="weight of surprise in the four-signal weights with the largest Pearson r",
+        direction="within",
+        null=0.60,
+        margin=0.10,
+        level=LEVEL,
+    ),
+    Claim(
+        id="M2",
+        statement="Decay deserves a weight of about 0.10",
+        source=SOURCE,
+        estimand="weight of decay in the four-signal weights with the largest Pearson r, its time "
+        "constant chosen with them",
+        direction="within",
+        null=0.10,
+        margin=0.05,
+        level=LEVEL,
+    ),
+    Claim(
+        id="M3",
+        statement="Surprise alone beats the four signals together",
+        source=SOURCE,
+        estimand="mean nDCG@10 of surprise alone minus that of the four signals with weights "
+        "chosen by nDCG@10 on the other conversations",
+        direction="greater",
+        null=0.0,
+        margin=0.01,
+        level=LEVEL,
+    ),
+    Claim(
+        id="M9",
+        statement="Fitted weights retrieve better than relevance alone, and carry over to "
+        "conversations never seen",
+        source="this project",
+        estimand="mean nDCG@10 on conversations left out of the fit, minus that of relevance "
+        "alone: the best of the fitted methods, simultaneously over all of them",
+        direction="greater",
+        null=0.0,
+        margin=0.01,
+        level=LEVEL,
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """The sizes of a run.
+
+    Args:
+        num_resamples: Cluster bootstrap resamples.
+        num_permutations: Rotations of the labels.
+        num_sign_flips: Paired sign flips, where they are too many to enumerate.
+    """
+
+    num_resamples: int
+    num_permutations: int
+    num_sign_flips: int = 100_000
+
+
+PRESETS = {"quick": Preset(num_resamples=10_000, num_permutations=100_000)}
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        LerayError: for an unknown name, with the nearest known one.
+    """
+    if name not in PRESETS:
+        raise LerayError(
+            f"no preset {name!r}; there is {', '.join(PRESETS)}{nearest(name, PRESETS)}"
+        )
+    return PRESETS[name]
+
+
+def decay_times(truth: Truth) -> tuple[float, ...]:
+    """The candidates for τ, in seconds.
+
+    Evidence questions carry no time of asking: τ stays at the 30 days of the source. Callbacks
+    do, over minutes to months, so τ is chosen on the conversations that the weights are fitted on.
+    """
+    if truth == "evidence":
+        return (30 * DAY,)
+    return (2 * MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY, 365 * DAY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights that a person could use: what was fitted, on which signals, with which τ (s)."""
+
+    method: str
+    signals: tuple[str, ...]
+    values: Array
+    tau: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that the verdicts, the table and the report are read off.
+
+    Args:
+        taus: The decay times.
+        tau: The index of the one at the exact optimum.
+        table: Moments of the four signals at every τ.
+        moments: Its packed sums by τ and cluster, ``[taus, clusters, K]``.
+        correlation: Correlations between all signals, at the chosen τ.
+        comparison: Sums by cluster of every method.
+        resamples: The bootstrap.
+        largest_r: The null distribution of the largest r, by rotations.
+        fitted: The weights of each fitted method on all conversations.
+        grid, renormalised: The 169 configurations and which were renormalised.
+    """
+
+    taus: tuple[float, ...]
+    tau: int
+    table: MomentTable
+    moments: Array
+    correlation: Array
+    comparison: Comparison
+    resamples: Resamples | None
+    largest_r: Array
+    fitted: dict[str, Weights]
+    grid: Array
+    renormalised: Array
+    histograms: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+
+    @property
+    def optimum(self) -> Array:
+        """The exact Pearson weights on all conversations, ``[4]``."""
+        return best_over_tau(self.moments.sum(axis=1))[0]
+
+
+def gather(prepared: Prepared, taus: tuple[float, ...], size: Preset, drive: Drive) -> Evidence:
+    """Run the protocol on prepared blocks."""
+    blocks, clusters = prepared.blocks, prepared.clusters
+    table = _in_order(four_signal_table(blocks, taus), clusters)
+    moments = np.stack([table.select(with_tau(FOUR, t)).sums for t in taus])
+    tau = int(best_over_tau(moments.sum(axis=1))[1])
+    sizes = np.array([sum(b.clusters.count(c) for b in blocks) for c in clusters], dtype=float)
+    scorers, fitted = _methods(prepared, moments, taus, sizes, drive)
+    comparison = compare(blocks, scorers, clusters)
+    grid, renormalised = landscape_grid()
+    resamples = None
+    if len(clusters) > 1:
+        k = len(clusters)
+        resamples = drive(
+            ClusterBootstrap(
+                moments=moments,
+                grid=grid,
+                grid_tau=tau,
+                scores=comparison.scores,
+                sums=comparison.metrics.reshape(k, -1),
+                sizes=comparison.sizes,
+                num_resamples=size.num_resamples,
+            )
+        )
+    largest = drive(rotation_test(blocks, table, taus, size.num_permutations))
+    everything = moment_table(_all_rows(blocks, taus[tau]), ALL)
+    return Evidence(
+        taus=taus,
+        tau=tau,
+        table=table,
+        moments=moments,
+        correlation=_correlation(covariances(everything.total)),
+        comparison=comparison,
+        resamples=resamples,
+        largest_r=largest,
+        fitted=fitted,
+        grid=grid,
+        renormalised=renormalised,
+        histograms={n: _histogram(blocks, with_tau([n], taus[tau])[0]) for n in ALL[:5]},
+    )
+
+
+def four_signal_table(blocks: tuple[Block, ...], taus: tuple[float, ...]) -> MomentTable:
+    """Moments of the four signals, decay at every τ, by cluster."""
+    columns = (*(decay_name(t) for t in taus), *FOUR[1:])
+    rows = (
+        (c, x[:, r], b.relevant[r])
+        for b in blocks
+        for x in [b.rows(columns)]
+        for c, _, r in b.by_cluster()
+    )
+    return moment_table(rows, columns)
+
+
+def rotation_test(
+    blocks: tuple[Block, ...], table: MomentTable, taus: tuple[float, ...], num_permutations: int
+) -> RotationTest:
+    """The permutation test of "no signal at all", from rotations by conversation."""
+    total = covariances(table.total)
+    n = table.num_rows
+    mean_y = table.origin[-1] + table.total[len(table.signals) + 1] / n
+    mean_x = table.origin[:-1] + table.total[1 : len(table.signals) + 1] / n
+    products = []
+    for block in blocks:
+        x = block.rows(table.signals) - mean_x[:, None]
+        y = block.relevant - mean_y
+        for _, queries, _ in block.by_cluster():
+            spans = [slice(*block.offsets[k : k + 2]) for k in range(queries.start, queries.stop)]
+            products.append(rotation_products([x[:, s] for s in spans], [y[s] for s in spans]))
+    columns = np.array([[table.signals.index(c) for c in with_tau(FOUR, t)] for t in taus])
+    return RotationTest(
+        products=np.concatenate(products),
+        starts=np.cumsum([0, *map(len, products)]),
+        columns=columns,
+        S=np.stack([total.S[np.ix_(c, c)] for c in columns]),
+        s=float(total.s),
+        num_rows=n,
+        num_permutations=num_permutations,
+    )
+
+
+def family_p_value(evidence: Evidence) -> float:
+    """The p-value of the best weights, corrected for all weights and decay times searched."""
+    observed = float(best_over_tau(evidence.moments.sum(axis=1))[2])
+    return p_value(evidence.largest_r, observed, identity_in_null=False)
+
+
+def landscape(evidence: Evidence) -> Array:
+    """r of the 169 configurations on all conversations, at the chosen τ."""
+    return pearson(evidence.moments[evidence.tau].sum(axis=0), evidence.grid)
+
+
+def _methods(
+    prepared: Prepared, moments: Array, taus: tuple[float, ...], sizes: Array, drive: Drive
+) -> tuple[dict[str, Scorer], dict[str, Weights]]:
+    """A scorer for each method (held out where fitted), and the weights fitted on everything."""
+    blocks, clusters = prepared.blocks, prepared.clusters
+    candidates = linear_candidates(taus)
+    sums = drive(WeightSearch(blocks=blocks, candidates=tuple(candidates), clusters=clusters))
+    scorers: dict[str, Scorer] = {m: _formula(f) for m, f in FORMULAS.items()}
+    fitted: dict[str, Weights] = {}
+    for c in candidates:
+        held_out, best = choose_held_out(sums[c.method], sizes)
+        if len(clusters) > 1 or len(c.weights) == 1:
+            scorers[c.method] = _chosen(c, held_out)
+        names, values, tau = compact(c, best)
+        fitted[c.method] = Weights(method=c.method, signals=names, values=values, tau=tau)
+    w, tau, _ = best_over_tau(moments.sum(axis=1))
+    fitted["pearson"] = Weights(
+        method="pearson", signals=FOUR, values=w, tau=taus[int(tau)]
+    )
+    if len(clusters) > 1:
+        scorers |= _held_out(prepared, moments, taus, fitted, drive)
+    return {m: scorers[m] for m in ORDER if m in scorers}, fitted
+
+
+def _held_out(
+    prepared: Prepared,
+    moments: Array,
+    taus: tuple[float, ...],
+    fitted: dict[str, Weights],
+    drive: Drive,
+) -> dict[str, Scorer]:
+    weights, tau = pearson_held_out(moments)
+    # The regression takes the decay time that Pearson's optimum chose on the same conversations.
+    times = np.array([taus[t] for t in (*tau, int(best_over_tau(moments.sum(axis=1))[1]))])
+    logistic = drive(
+        HeldOutLogistic(blocks=prepared.blocks, clusters=prepared.clusters, tau=times)
+    )
+    fitted["logistic"] = Weights(
+        method="logistic", signals=ALL, values=logistic[-1], tau=float(times[-1])
+    )
+    return {
+        "pearson": lambda b, c: linear(b, FOUR, weights[c], times[c]),
+        "logistic": lambda b, c: linear(b, ALL, logistic[c], times[c]),
+    }
+
+
+def _formula(formula: Callable[[Block], Array]) -> Scorer:
+    return lambda block, _cluster: formula(block)
+
+
+def _chosen(candidates: Candidates, held_out: Array) -> Scorer:
+    def score(block: Block, cluster: int) -> Array:
+        names, values, tau = compact(candidates, int(held_out[cluster]))
+        return linear(block, names, values, tau)
+
+    return score
+
+
+def _in_order(table: MomentTable, clusters: tuple[str, ...]) -> MomentTable:
+    order = [table.clusters.index(c) for c in clusters]
+    return MomentTable(
+        signals=table.signals, clusters=clusters, origin=table.origin, sums=table.sums[order]
+    )
+
+
+def _all_rows(blocks: tuple[Block, ...], tau: float):
+    columns = with_tau(ALL, tau)
+    return ((b.history, b.rows(columns), b.relevant) for b in blocks)
+
+
+def _correlation(moments: Covariances) -> Array:
+    scale = np.sqrt(np.diagonal(moments.S))
+    safe = np.where(scale > 0, scale, 1.0)
+    return moments.S / np.outer(safe, safe)
+
+
+def _histogram(blocks: tuple[Block, ...], column: str) -> tuple[Array, Array]:
+    """Counts in 40 bins over the range, for irrelevant and relevant pairs, and the edges."""
+    low = min(float(b.rows((column,)).min()) for b in blocks)
+    high = max(float(b.rows((column,)).max()) for b in blocks)
+    edges = np.linspace(low, high if high > low else low + 1.0, 41)
+    counts = np.zeros((2, 40))
+    for b in blocks:
+        values = b.rows((column,))[0]
+        for k in (0, 1):
+            counts[k] += np.histogram(values[b.relevant == bool(k)], edges)[0]
+    return counts, edges
