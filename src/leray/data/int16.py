@@ -24,6 +24,7 @@ register.
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from torch import Tensor
 LEVELS = 2047  # the largest integer that a value becomes: 12 bits with the sign
 BLOCK = 512  # terms summed in 32-bit integers: LEVELS² · BLOCK < 2³¹
 ROWS, CHANNELS = 6, 16  # one tile
+NEAR_ROWS = 48  # rows that meet every panel before the next rows do: their memory pages stay near
 
 
 @functools.cache
@@ -94,25 +96,22 @@ def _panels(q: np.ndarray) -> np.ndarray:
     return panels
 
 
-@intrinsic
-def _tile(
-    typingctx: Any, rows: Any, terms: Any, panel: Any, pairs: Any, scales: Any,
-    channel_scales: Any, base: Any, base_stride: Any, out: Any, out_stride: Any,
-) -> Any:  # fmt: skip
-    """One tile: out[r, c] = base[r, c] + scales[r] · channel_scales[c] · Σ_k rows[r, k] panel[k, c].
+def _type_tile(typingctx: Any, numbers: Any) -> Any:  # noqa: ARG001
+    """One tile of y: for 6 rows r and 16 channels c,
 
-    All arguments are int64: addresses, and strides in elements. ``pairs`` (of terms) is even.
+        out[r, c] = base[r, c] + scales[r] · channel_scales[c] · Σ_k rows[r, k] panel[k, c].
+
+    Its argument is a tuple of int64, addresses and strides in elements: rows, row stride, panel,
+    number of pairs of terms (even), scales, channel_scales, base, base stride, out, out stride.
     """
-    del typingctx, rows, terms, panel, pairs, scales
-    del channel_scales, base, base_stride, out, out_stride
-    signature = types.void(*[types.int64] * 10)
-    return signature, _emit_tile
+    return types.void(numbers), _emit_tile
 
 
 def _emit_tile(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
     """The LLVM code of `_tile`: a loop over pairs of terms, unrolled twice, then the scaling."""
     del signature
-    rows, terms, panel, pairs, scales, channel_scales, base, base_stride, out, stride = arguments
+    numbers = [b.extract_value(arguments[0], i) for i in range(10)]
+    rows, terms, panel, pairs, scales, channel_scales, base, base_stride, out, stride = numbers
     i16, i32, i64, f32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
     words, sums, floats = ir.VectorType(i16, 16), ir.VectorType(i32, 8), ir.VectorType(f32, 8)
     num_vectors = CHANNELS // 8
@@ -180,12 +179,19 @@ def _emit_tile(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
 
 
 def _compiled(function: Any) -> Any:
-    """Compile with numba, kept on disk where there is a place to keep it."""
+    """Compile with numba, kept on disk where there is a place to keep it.
+
+    A shape checker that wraps every function (as the test run does) is looked through.
+    """
     options: dict[str, Any] = {"nogil": True, "fastmath": True}
+    original = inspect.unwrap(function)
     try:
-        return njit(cache=True, **options)(function)
+        return njit(cache=True, **options)(original)
     except RuntimeError:  # no writable place for the compiled code
-        return njit(**options)(function)
+        return njit(**options)(original)
+
+
+_tile: Any = intrinsic(inspect.unwrap(_type_tile))
 
 
 @_compiled
@@ -211,22 +217,25 @@ def _linear(x, panels, channel_scales, bias):  # pragma: no cover
     scales = np.zeros(padded, np.float32)
     _quantise(x, q, scales)
     out = np.empty((padded, channels), np.float32)
-    for p in range(panels.shape[0]):
-        column = p * CHANNELS
-        for r in range(0, padded, ROWS):
-            here = out.ctypes.data + (r * channels + column) * 4
-            for k in range(0, terms, BLOCK):
-                first = k == 0
-                _tile(
-                    q.ctypes.data + (r * terms + k) * 2,
-                    terms,
-                    panels.ctypes.data + (p * terms + k) * CHANNELS * 2,
-                    min(BLOCK, terms - k) // 2,
-                    scales.ctypes.data + r * 4,
-                    channel_scales.ctypes.data + column * 4,
-                    bias.ctypes.data + column * 4 if first else here,
-                    0 if first else channels,
-                    here,
-                    channels,
-                )
+    for start in range(0, padded, NEAR_ROWS):
+        for p in range(panels.shape[0]):
+            column = p * CHANNELS
+            for r in range(start, min(start + NEAR_ROWS, padded), ROWS):
+                here = out.ctypes.data + (r * channels + column) * 4
+                for k in range(0, terms, BLOCK):
+                    first = k == 0
+                    _tile(
+                        (
+                            q.ctypes.data + (r * terms + k) * 2,
+                            terms,
+                            panels.ctypes.data + (p * terms + k) * CHANNELS * 2,
+                            min(BLOCK, terms - k) // 2,
+                            scales.ctypes.data + r * 4,
+                            channel_scales.ctypes.data + column * 4,
+                            bias.ctypes.data + column * 4 if first else here,
+                            0 if first else channels,
+                            here,
+                            channels,
+                        )
+                    )
     return out

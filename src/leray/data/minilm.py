@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -38,7 +38,9 @@ from torch import Tensor
 from leray.data import int16
 from leray.errors import LerayError
 
-CHUNK_TOKENS = 512  # measured best of 128 to 4,096: weights are re-read rarely, activations stay near
+CHUNK_TOKENS = (
+    512  # measured best of 128 to 4,096: weights are re-read rarely, activations stay near
+)
 
 Linear = Callable[[Tensor], Tensor]
 Norm = Callable[[Tensor], Tensor]
@@ -65,14 +67,26 @@ class MiniLM:
         device: A torch device such as ``cpu`` or ``cuda:0``.
         num_workers: Threads that take chunks; by default the processors this process may use. The
             result does not depend on it.
+        use_integers: Whether linear maps use 16-bit integers (x86-64 processors with AVX2 can); by
+            default where it is faster.
 
     Raises:
         LerayError: Where a file is missing or damaged, or the device is unknown or absent.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu", num_workers: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        num_workers: int | None = None,
+        use_integers: bool | None = None,
+    ) -> None:
         self._device = _device(device)
         on_cpu = self._device.type == "cpu"
+        self._use_integers = on_cpu and (
+            int16.is_worthwhile() if use_integers is None else use_integers
+        )
         self._num_workers = (num_workers or _num_processors()) if on_cpu else 1
         self._pool = ThreadPoolExecutor(
             self._num_workers, initializer=torch.set_num_threads, initargs=(1,)
@@ -99,12 +113,11 @@ class MiniLM:
             config.get("hidden_act", "gelu")
         ]
         eps = config.get("layer_norm_eps", 1e-12)
-        use_int16 = self._device.type == "cpu" and int16.is_worthwhile()
 
         def linear(*names: str) -> Linear:
             weight = torch.cat([w[f"{name}.weight"] for name in names])
             bias = torch.cat([w[f"{name}.bias"] for name in names])
-            if use_int16 and int16.Int16Linear.fits(weight):
+            if self._use_integers and int16.Int16Linear.fits(weight):
                 return int16.Int16Linear(weight, bias)
             transposed = weight.t().contiguous()
             return lambda x: torch.addmm(bias, x, transposed)
@@ -146,7 +159,7 @@ class MiniLM:
         Returns:
             float32 ``[texts, dim]``, rows of Euclidean norm 1.
         """
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        encodings = self._tokenizer.encode_batch_fast([_readable(t) for t in texts])
         ids = [np.array(e.ids, dtype=np.int64) for e in encodings]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         chunks = _chunks(order, [len(x) for x in ids])
@@ -212,6 +225,11 @@ def _chunks(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
         chunks[-1].append(i)
         room -= lengths[i]
     return chunks
+
+
+def _readable(text: str) -> str:
+    """The text with lone surrogates (from damaged JSON), which have no UTF-8, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _num_processors() -> int:

@@ -59,7 +59,9 @@ def ask(corpus: Corpus) -> list[Asked]:
     return asked
 
 
-def prepare(asked: Sequence[Asked], corpus: Corpus, embed: Embed, taus: Sequence[float]) -> Prepared:
+def prepare(
+    asked: Sequence[Asked], corpus: Corpus, embed: Embed, taus: Sequence[float]
+) -> Prepared:
     """Embed what needs it, all texts of all histories at once, and compute the blocks."""
     used = [a for a in asked if a.asks]
     vectors = _vectors(used, embed, ready=corpus.truth == "evidence")

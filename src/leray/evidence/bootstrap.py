@@ -65,9 +65,7 @@ def jackknife_se(left_out: Float[Array, "clusters *shape"]) -> Array:
     return np.sqrt((C - 1) / C * (centred**2).sum(axis=0))
 
 
-def percentile_ends(
-    samples: Float[Array, "resamples *shape"], level: float
-) -> tuple[Array, Array]:
+def percentile_ends(samples: Float[Array, "resamples *shape"], level: float) -> tuple[Array, Array]:
     """Equal-tailed quantiles of the resampled statistic."""
     tail = (1 - level) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
@@ -125,7 +123,9 @@ def _column_quantile(sorted_columns: Array, probabilities: Array) -> Array:
 
 
 def ratio_means(
-    weights: Float[Array, "*batch clusters"], sums: Float[Array, "clusters k"], sizes: Float[Array, " clusters"]
+    weights: Float[Array, "*batch clusters"],
+    sums: Float[Array, "clusters k"],
+    sizes: Float[Array, " clusters"],
 ) -> tuple[Array, Array]:
     """Means over rows of weighted clusters, θ = Σ n_c s_c / Σ n_c m_c, and their standard errors.
 
@@ -186,3 +186,26 @@ def _correlation_gradient(total: Array) -> tuple[Array, Array]:
         axis=-1,
     )
     return r, np.where(scale[..., None] > 0, gradient, 0.0)
+
+
+def weight_intervals(
+    estimate: Float[Array, " d"],
+    resampled: Float[Array, "resamples d"],
+    left_out: Float[Array, "clusters d"],
+    level: float,
+) -> list[Interval]:
+    """Intervals of weights on the simplex: jackknife-t inside, one-sided on the boundary."""
+    low, high = jackknife_t_ends(estimate, left_out, level)
+    upper = np.quantile(resampled, level, axis=0)
+    on_edge = ((resampled <= 1e-9).mean(axis=0) >= (1 - level) / 2) | (estimate <= 1e-9)
+    return [
+        Interval(
+            estimate=float(w),
+            low=0.0 if edge else max(0.0, float(a)),
+            high=float(max(u, w)) if edge else min(1.0, float(b)),
+            level=level,
+            kind="upper" if edge else "jackknife-t",
+            n=len(left_out),
+        )
+        for w, a, b, u, edge in zip(estimate, low, high, upper, on_edge, strict=True)
+    ]

@@ -123,9 +123,7 @@ def unpack(packed: Float[Array, "*batch packed"]) -> Float[Array, "*batch v v"]:
     return full
 
 
-def moment_table(
-    blocks: Iterable[tuple[str, Array, Array]], signals: Sequence[str]
-) -> MomentTable:
+def moment_table(blocks: Iterable[tuple[str, Array, Array]], signals: Sequence[str]) -> MomentTable:
     """Stream blocks of rows into a table, in constant memory.
 
     Args:

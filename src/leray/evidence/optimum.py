@@ -93,7 +93,9 @@ def _enumerate(S: Array, b: Array, varies: Array) -> Array:
     for support in map(list, sizes):
         usable = varies[:, support].all(axis=1)
         block = S[:, support][:, :, support]
-        solution = _solve(np.where(usable[:, None, None], block, np.eye(len(support))), b[:, support])
+        solution = _solve(
+            np.where(usable[:, None, None], block, np.eye(len(support))), b[:, support]
+        )
         value = np.einsum("nk,nk->n", solution, b[:, support])
         better = usable & (solution > 0).all(axis=1) & (value > best)
         best[better] = value[better]

@@ -77,7 +77,10 @@ class ClusterBootstrap:
         return {}
 
     def step(
-        self, state: dict[str, Any], step_index: int, key: RandomKey  # noqa: ARG002
+        self,
+        state: dict[str, Any],
+        step_index: int,
+        key: RandomKey,  # noqa: ARG002
     ) -> tuple[dict[str, Any], Samples]:
         counts = resample_counts(self.resamples_per_step, len(self.sizes), key.generator())
         w, tau, r = best_over_tau(counts @ self.moments)
@@ -141,7 +144,10 @@ class RotationTest:
         return {}
 
     def step(
-        self, state: dict[str, Any], step_index: int, key: RandomKey  # noqa: ARG002
+        self,
+        state: dict[str, Any],
+        step_index: int,
+        key: RandomKey,  # noqa: ARG002
     ) -> tuple[dict[str, Any], Samples]:
         tables = np.split(self.products, self.starts[1:-1])
         drawn = draw_rotations(tables, self.permutations_per_step, key.generator())
@@ -150,7 +156,9 @@ class RotationTest:
     def largest(self, products: Float[Array, "draws columns"]) -> Float[Array, " draws"]:
         """max over τ and the simplex of r, for each Xᵀy."""
         b = products / self.num_rows
-        each = [fixed_optimum(S, b[:, c], self.s) for S, c in zip(self.S, self.columns, strict=True)]
+        each = [
+            fixed_optimum(S, b[:, c], self.s) for S, c in zip(self.S, self.columns, strict=True)
+        ]
         return np.max(each, axis=0)
 
     def result(self, samples: list[list[Samples]]) -> Float[Array, " permutations"]:

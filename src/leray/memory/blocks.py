@@ -100,7 +100,9 @@ def block(asked: Asked, vectors: Embedded, taus: Sequence[float]) -> Block:
     Cost: q · n · dim for the relevance, n² · dim for the habituation.
     """
     history, asks = asked.history, asked.asks
-    alone_texts = [a if a is not None else t.spoken for a, t in zip(asked.alone, history.turns, strict=True)]
+    alone_texts = [
+        a if a is not None else t.spoken for a, t in zip(asked.alone, history.turns, strict=True)
+    ]
     spoken = [signals.tokens(t.spoken) for t in history.turns]
     queries = [signals.tokens(a.query.text) for a in asks]
     by_turn = _turn_signals(asked, vectors, alone_texts, spoken)

@@ -50,7 +50,10 @@ class WeightSearch:
         return {}
 
     def step(
-        self, state: dict[str, Any], step_index: int, key: RandomKey  # noqa: ARG002
+        self,
+        state: dict[str, Any],
+        step_index: int,
+        key: RandomKey,  # noqa: ARG002
     ) -> tuple[dict[str, Any], Samples]:
         block = self.blocks[step_index]
         place = np.array([self.clusters.index(c) for c in block.clusters])
@@ -62,7 +65,9 @@ class WeightSearch:
             out[c.method] = sums
         return state, out
 
-    def result(self, samples: list[list[Samples]]) -> dict[str, Float[Array, "candidates clusters"]]:
+    def result(
+        self, samples: list[list[Samples]]
+    ) -> dict[str, Float[Array, "candidates clusters"]]:
         return {
             c.method: np.sum([s[c.method] for s in samples[0]], axis=0) for c in self.candidates
         }
@@ -115,7 +120,10 @@ class HeldOutLogistic:
         return {}
 
     def step(
-        self, state: dict[str, Any], step_index: int, key: RandomKey  # noqa: ARG002
+        self,
+        state: dict[str, Any],
+        step_index: int,
+        key: RandomKey,  # noqa: ARG002
     ) -> tuple[dict[str, Any], Samples]:
         left_out = self.clusters[step_index] if step_index < len(self.clusters) else None
         tau = float(self.tau[step_index])

@@ -112,9 +112,7 @@ def evidence_asks(history: History, conversations: list[Conversation]) -> Asked:
     return Asked(history=history, asks=asks, alone=[None] * len(history.turns), dropped=dropped)
 
 
-def callback_asks(
-    history: History, frequency: Mapping[str, int], collection_size: int
-) -> Asked:
+def callback_asks(history: History, frequency: Mapping[str, int], collection_size: int) -> Asked:
     """The messages of a history that take up a rare word, each ranking matched candidates.
 
     Args:
@@ -142,13 +140,13 @@ def callback_asks(
             dropped["message with no turn to tell its source from"] += 1
         else:
             asks.append(ask)
-    alone = [
-        mask(t.spoken, f) if f else None for t, f in zip(history.turns, firsts, strict=True)
-    ]
+    alone = [mask(t.spoken, f) if f else None for t, f in zip(history.turns, firsts, strict=True)]
     return Asked(history=history, asks=asks, alone=alone, dropped=dropped)
 
 
-def _callback(history: History, i: int, again: Mapping[str, int], num_first: np.ndarray) -> Ask | None:
+def _callback(
+    history: History, i: int, again: Mapping[str, int], num_first: np.ndarray
+) -> Ask | None:
     sources = sorted(set(again.values()))
     reach = num_first[: max(0, i - MIN_GAP)]
     candidates = np.flatnonzero(np.isin(reach, num_first[sources]))

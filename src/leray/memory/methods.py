@@ -81,7 +81,10 @@ def simplex_grid(d: int, step: float) -> Float[Array, "points d"]:
     for _ in range(d - 1):
         left = parts - points.sum(axis=1)
         points = np.concatenate(
-            [np.column_stack([points[left >= k], np.full((left >= k).sum(), k)]) for k in range(parts + 1)]
+            [
+                np.column_stack([points[left >= k], np.full((left >= k).sum(), k)])
+                for k in range(parts + 1)
+            ]
         )
     points = np.column_stack([points, parts - points.sum(axis=1)])
     return points[np.lexsort(points.T[::-1])] / parts
@@ -120,8 +123,12 @@ def _with_taus(
     method: str, names: Sequence[str], weights: Array, taus: Sequence[float]
 ) -> Candidates:
     if "decay" not in names:
-        return Candidates(method=method, signals=tuple(names), weights=weights,
-                          taus=np.full(len(weights), taus[0]))
+        return Candidates(
+            method=method,
+            signals=tuple(names),
+            weights=weights,
+            taus=np.full(len(weights), taus[0]),
+        )
     columns = (*(decay_name(t) for t in taus), *(n for n in names if n != "decay"))
     pieces = []
     for tau in taus:
@@ -170,7 +177,9 @@ def generative_agents_paper(block: Block) -> Array:
     """
     recency = 0.995 ** block.rows((AGE,))[0]
     importance, near = block.rows(("surprise", "relevance"))
-    return sum((_each_query(block, v, _min_max) for v in (recency, importance, near)), start=random(block))
+    return sum(
+        (_each_query(block, v, _min_max) for v in (recency, importance, near)), start=random(block)
+    )
 
 
 def generative_agents_code(block: Block) -> Array:

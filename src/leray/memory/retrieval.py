@@ -65,8 +65,9 @@ def ndcg_search(
 ) -> Float[Array, "m queries"]:
     """nDCG@10 of every query under every row of weights, without sorting.
 
-    Only the ten best of a query are found (by one threshold), so a configuration costs one
-    multiplication a signal and one comparison a row.
+    A query with few relevant turns counts how many score above each; one with many finds the ten
+    best by one threshold. So a configuration costs a multiplication a signal and a few
+    comparisons a row.
     """
     out = np.empty((len(weights), len(offsets) - 1))
     longest = int(np.diff(offsets).max())
@@ -142,19 +143,46 @@ def _search_kernel(x, relevant, offsets, weights, discount, ideal, s, out):
         for t in range(n):
             P += y[t]
         for c in range(len(weights)):
-            w = weights[c, 0]
-            for t in range(n):
-                s[t] = w * x[0, start + t]
-            for j in range(1, d):
-                w = weights[c, j]
-                if w != 0:
-                    for t in range(n):
-                        s[t] += w * x[j, start + t]
-            out[c, k] = _dcg(s, n, y, top, hit, discount) / ideal[min(P, depth)]
+            _score(x, start, n, weights[c], s)
+            if P <= _FEW:
+                dcg = _dcg_by_counting(s, n, y, discount)
+            else:
+                dcg = _dcg(s, n, y, top, hit, discount)
+            out[c, k] = dcg / ideal[min(P, depth)]
     return out
 
 
-_CHUNK = 32  # scores whose maximum is taken at once; most chunks hold none of the ten best
+_FEW = 4  # so many relevant turns are placed by counting, more by finding the ten best
+
+
+@compiled
+def _score(x, start, n, weights, s):
+    first, w = x[0, start : start + n], weights[0]
+    for t in range(n):
+        s[t] = w * first[t]
+    for j in range(1, x.shape[0]):
+        row, w = x[j, start : start + n], weights[j]
+        if w != 0:
+            for t in range(n):
+                s[t] += w * row[t]
+
+
+@compiled
+def _dcg_by_counting(s, n, y, discount):
+    """Each relevant turn's expected discount: the mean over the places that its ties share."""
+    depth = len(discount)
+    dcg = 0.0
+    for i in range(n):
+        if y[i]:
+            own = s[i]
+            above = np.int32(0)
+            level = np.int32(0)
+            for t in range(n):
+                above += np.int32(s[t] > own)
+                level += np.int32(s[t] == own)
+            for j in range(above, min(above + level, depth)):
+                dcg += discount[j] / level
+    return dcg
 
 
 @compiled
@@ -162,15 +190,9 @@ def _dcg(s, n, y, top, hit, discount):
     depth = min(len(discount), n)
     for t in range(depth):
         _insert(top, hit, t, s[t], y[t])
-    for start in range(depth, n, _CHUNK):
-        stop = min(start + _CHUNK, n)
-        largest = s[start]
-        for t in range(start, stop):
-            largest = max(largest, s[t])
-        if largest > top[depth - 1]:
-            for t in range(start, stop):
-                if s[t] > top[depth - 1]:
-                    _insert(top, hit, depth - 1, s[t], y[t])
+    for t in range(depth, n):
+        if s[t] > top[depth - 1]:
+            _insert(top, hit, depth - 1, s[t], y[t])
     last = top[depth - 1]  # ties with the last place reach beyond it: count them all
     tied = 0
     for t in range(n):

@@ -61,16 +61,17 @@ class Store(Protocol):
 
 @dataclass(slots=True)
 class MemoryStore:
-    """Keeps samples as long as the process lives."""
+    """Keeps samples as long as the process lives.
+
+    Args:
+        resume_command: What goes on after an interruption, where the steps themselves keep what
+            they make elsewhere (as embeddings do in their cache).
+    """
 
     steps: dict[tuple[str, int], list[Samples]] = field(default_factory=dict)
     states: dict[tuple[str, int], State] = field(default_factory=dict)
     configurations: dict[str, Configuration] = field(default_factory=dict)
-
-    @property
-    def resume_command(self) -> str | None:
-        """None: nothing outlives the process."""
-        return None
+    resume_command: str | None = None
 
     def load(
         self, name: str, configuration: Configuration, shard: int, num_steps: int

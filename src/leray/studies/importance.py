@@ -24,6 +24,7 @@ from leray.memory.comparison import Comparison, Scorer, compare
 from leray.memory.conversations import Truth
 from leray.memory.fitting import HeldOutLogistic, WeightSearch, choose_held_out, pearson_held_out
 from leray.memory.methods import (
+    FITTED,
     FORMULAS,
     ORDER,
     Candidates,
@@ -194,7 +195,9 @@ def gather(prepared: Prepared, taus: tuple[float, ...], size: Preset, drive: Dri
                 grid=grid,
                 grid_tau=tau,
                 scores=comparison.scores,
-                sums=comparison.metrics.reshape(k, -1),
+                sums=np.concatenate(
+                    [comparison.metrics.reshape(k, -1), comparisons(comparison)[1]], axis=1
+                ),
                 sizes=comparison.sizes,
                 num_resamples=size.num_resamples,
             )
@@ -262,6 +265,18 @@ def family_p_value(evidence: Evidence) -> float:
     return p_value(evidence.largest_r, observed, identity_in_null=False)
 
 
+def comparisons(c: Comparison) -> tuple[list[tuple[str, str]], Array]:
+    """The paired differences of nDCG@10 that M3 and M9 speak of, summed by cluster.
+
+    Returns:
+        Pairs (method, compared with), M3's first, and the sums ``[clusters, pairs]``.
+    """
+    wanted = [("surprise", "ndcg"), *((m, "relevance") for m in FITTED)]
+    pairs = [(a, b) for a, b in wanted if a in c.methods and b in c.methods]
+    sums = [c.metric(a, "ndcg_10") - c.metric(b, "ndcg_10") for a, b in pairs]
+    return pairs, np.stack(sums, axis=1) if sums else np.zeros((len(c.sizes), 0))
+
+
 def landscape(evidence: Evidence) -> Array:
     """r of the 169 configurations on all conversations, at the chosen τ."""
     return pearson(evidence.moments[evidence.tau].sum(axis=0), evidence.grid)
@@ -283,9 +298,7 @@ def _methods(
         names, values, tau = compact(c, best)
         fitted[c.method] = Weights(method=c.method, signals=names, values=values, tau=tau)
     w, tau, _ = best_over_tau(moments.sum(axis=1))
-    fitted["pearson"] = Weights(
-        method="pearson", signals=FOUR, values=w, tau=taus[int(tau)]
-    )
+    fitted["pearson"] = Weights(method="pearson", signals=FOUR, values=w, tau=taus[int(tau)])
     if len(clusters) > 1:
         scorers |= _held_out(prepared, moments, taus, fitted, drive)
     return {m: scorers[m] for m in ORDER if m in scorers}, fitted
@@ -301,9 +314,7 @@ def _held_out(
     weights, tau = pearson_held_out(moments)
     # The regression takes the decay time that Pearson's optimum chose on the same conversations.
     times = np.array([taus[t] for t in (*tau, int(best_over_tau(moments.sum(axis=1))[1]))])
-    logistic = drive(
-        HeldOutLogistic(blocks=prepared.blocks, clusters=prepared.clusters, tau=times)
-    )
+    logistic = drive(HeldOutLogistic(blocks=prepared.blocks, clusters=prepared.clusters, tau=times))
     fitted["logistic"] = Weights(
         method="logistic", signals=ALL, values=logistic[-1], tau=float(times[-1])
     )

@@ -1,0 +1,175 @@
+"""The command line: find the command, read its options, show errors as one line.
+
+People read stderr; ``--json`` puts one object on stdout. Exit codes: 0 done, 1 failure, 2 usage,
+3 a check not met (only where asked), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from leray.errors import LerayError, nearest
+
+DONE, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Where a command lives, and what the overview says of it.
+
+    Args:
+        group: The heading it stands under.
+        module: Its module; imported only when the command runs.
+        options: The dataclass of its options there, with a method ``run() -> int``.
+        summary: One line.
+        example: A command that works as it stands.
+    """
+
+    group: str
+    module: str
+    options: str
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    "study importance": Command(
+        "Studies",
+        "leray.commands.study",
+        "StudyImportance",
+        "Which past turns matter now? Fit the weights, judge the claims, write a report.",
+        "leray study importance --data locomo:../shared/data/locomo",
+    ),
+    "claims": Command(
+        "Studies",
+        "leray.commands.claims",
+        "Claims",
+        "The ledger: every claim as it was fixed before a run.",
+        "leray claims",
+    ),
+    "data check": Command(
+        "Data",
+        "leray.commands.data",
+        "DataCheck",
+        "Read a source; say line by line what is wrong, repaired or dropped.",
+        "leray data check conversations.jsonl",
+    ),
+    "memory rank": Command(
+        "Memory",
+        "leray.commands.memory",
+        "MemoryRank",
+        "The turns of a conversation that matter to a query, with each signal's share.",
+        'leray memory rank --weights weights.json --conversation c.jsonl --query "our holiday"',
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+    try:
+        return _dispatch(args)
+    except LerayError as error:
+        return _failed(error, debug, FAILURE)
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except Exception as error:
+        return _failed(error, debug, FAILURE)
+
+
+def _failed(error: Exception, debug: bool, code: int) -> int:
+    if debug:
+        raise error
+    known = isinstance(error, LerayError | OSError)
+    kind = "" if known else f"{type(error).__name__}: "
+    more = "" if known else " (--debug shows where)"
+    text = " ".join(str(error).split())
+    print(f"error: {kind}{text}{more}", file=sys.stderr)
+    return code
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(overview())
+        return DONE
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"leray {version('leray')}")
+        return DONE
+    name = next((n for n in COMMANDS if args[: len(n.split())] == n.split()), None)
+    if name is None:
+        return _unknown(args)
+    return _run(name, args[len(name.split()) :])
+
+
+def _unknown(args: list[str]) -> int:
+    words = [a for a in args[:2] if not a.startswith("-")]
+    asked = " ".join(words) or args[0]
+    below = [n for n in COMMANDS if n.split()[0] == asked.split()[0]]
+    if below and (len(words) == 1):
+        wanted = f"'leray {asked}' needs one more word: {', '.join(n.split()[1] for n in below)}"
+    else:
+        wanted = f"no command {asked!r}; there is {', '.join(COMMANDS)}{nearest(asked, COMMANDS)}"
+    print(f"error: {wanted}. See 'leray --help'.", file=sys.stderr)
+    return DONE if args[-1] in ("-h", "--help") else USAGE
+
+
+def _run(name: str, args: list[str]) -> int:
+    command = COMMANDS[name]
+    options = getattr(importlib.import_module(command.module), command.options)
+    import tyro
+
+    try:
+        chosen = tyro.cli(
+            options,
+            prog=f"leray {name}",
+            description=f"{command.summary}\n\nExample: {command.example}",
+            args=args,
+        )
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USAGE
+    return chosen.run()
+
+
+def overview() -> str:
+    """Every command under its heading, with its defaults and an example."""
+    lines = ["Leray turns a claim about a learning machine into a verdict, on one computer.", ""]
+    group = ""
+    for name, command in COMMANDS.items():
+        if command.group != group:
+            group = command.group
+            lines += [group, "-" * len(group)]
+        lines += [f"  leray {name}", f"      {command.summary}"]
+        defaults = _defaults(command)
+        lines += [f"      defaults: {defaults}"] if defaults else []
+        lines += [f"      example:  {command.example}", ""]
+    lines += [
+        "'leray COMMAND --help' lists a command's options. Everywhere: --debug shows the traceback",
+        "of an error. Exit codes: 0 done, 1 failure, 2 usage, 3 a check not met, 130 interrupted.",
+    ]
+    return "\n".join(lines)
+
+
+def _defaults(command: Command) -> str:
+    options = getattr(importlib.import_module(command.module), command.options)
+    shown = []
+    for f in dataclasses.fields(options):
+        if f.default in (dataclasses.MISSING, None, False):
+            continue
+        shown.append(f"--{f.name.replace('_', '-')} {f.default}")
+    return " ".join(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

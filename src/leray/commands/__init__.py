@@ -1,0 +1,1 @@
+"""What the command line offers, a file each group of commands."""

@@ -1,0 +1,1 @@
+"""What other programs build on: the memory that an assistant calls."""

@@ -1,0 +1,293 @@
+"""One run of the importance study, from the words of the request to the files of its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leray.data.embeddings import EmbeddingJob
+from leray.data.encoders import EncoderFolder, find_encoder
+from leray.data.preparation import Prepared, ask, prepare
+from leray.data.sources import load
+from leray.evidence.moments import covariances
+from leray.evidence.optimum import simplex_optimum
+from leray.evidence.verdict import Verdict
+from leray.memory.blocks import ALL, FOUR
+from leray.memory.conversations import Corpus
+from leray.memory.labels import Asked
+from leray.memory.methods import FITTED
+from leray.runs import Key, MemoryStore, RunFolder, drive
+from leray.runs.computation import Samples, State
+from leray.studies import judgement
+from leray.studies.importance import (
+    Evidence,
+    decay_times,
+    family_p_value,
+    gather,
+    landscape,
+    preset,
+)
+
+# Seconds that the source claims for a method on its GPU.
+CLAIMED = {"bootstrap": 30 * 60.0, "permutation": 20 * 60.0}
+
+
+Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
+"""Writes what a person reads into the run's folder, from the result and its details."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a run computes: all that its numbers depend on, data files included by content."""
+
+    data: str = "chitchat"
+    preset: str = "quick"
+    seed: int = 0
+    embedder: Path | None = None
+    device: str = "cpu"
+    include_text: bool = False
+
+    def config(self) -> dict[str, Any]:
+        """As it stands in the run's ``config.toml``; nothing unset is written."""
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in plain.items() if v is not None}
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Request:
+        """The request that wrote this configuration."""
+        known = {k: v for k, v in config.items() if k in cls.__slots__}
+        if "embedder" in known:
+            known["embedder"] = Path(known["embedder"])
+        return cls(**known)
+
+
+def run_importance(
+    request: Request, *, out: Path | None, resume: Path | None, workers: int, publish: Publish
+) -> tuple[dict[str, Any], Path]:
+    """Run the study, or go on with one; returns its result as JSON has it, and its folder.
+
+    Args:
+        request: What to compute; where a run is resumed, its own settings hold instead.
+        out: A new or empty folder; None for one below ``runs/``.
+        resume: The folder of a run to go on with.
+        workers: Processes; the numbers do not depend on it.
+        publish: Called with (folder, result, details) to write the report.
+
+    Raises:
+        LerayError: for anything the user can mend; what was finished stays in the folder.
+        Interrupted: on Ctrl-C, with the command that goes on.
+    """
+    if resume is not None:
+        folder = RunFolder.resume(resume)
+        request = Request.of(folder.config)
+        preset(request.preset)
+        corpus = load(request.data)
+    else:
+        preset(request.preset)
+        corpus = load(request.data)  # before a folder is made: a wrong path leaves nothing behind
+        folder = RunFolder.create(out, "importance", request.config())
+    with folder:
+        result, details = _run(request, corpus, folder, workers)
+        publish(folder, result, details)
+    return result, folder.path
+
+
+def _run(
+    request: Request, corpus: Corpus, folder: RunFolder, workers: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    size = preset(request.preset)
+    taus = decay_times(corpus.truth)
+    asked = ask(corpus)
+    encoder = find_encoder(request.embedder, device=request.device)
+    prepared = prepare(asked, corpus, lambda texts: _embed(texts, encoder, folder), taus)
+    key = Key.root(request.seed)
+    evidence = gather(prepared, taus, size, lambda c: folder.drive(c, key=key, workers=workers))
+    verdicts = judgement.verdicts(
+        evidence,
+        data=corpus.name,
+        seen=corpus.seen,
+        truth=corpus.truth,
+        num_flips=size.num_sign_flips,
+        rng=key.child("sign flips").generator(),
+    )
+    chosen, advice = judgement.recommendation(evidence)
+    result = {
+        "study": "importance",
+        "run": str(folder.path),
+        "preset": request.preset,
+        "seed": request.seed,
+        "data": _describe(corpus, prepared),
+        "table": judgement.table(evidence),
+        "weights": _weights(evidence, chosen.method),
+        "methods": [
+            {"name": n, "seconds": s, "claimed": CLAIMED.get(n)} for n, s in folder.seconds.items()
+        ],
+        "verdicts": [_row(v) for v in verdicts],
+        "advice": advice,
+    }
+    folder.write_verdicts(result["verdicts"])
+    details = _details(evidence)
+    if request.include_text:
+        details["texts"] = _texts(asked)
+    for name, content in (("result", result), ("details", details)):
+        folder.write(f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return result, details
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """The embedding job as the driver wants it; what it makes is kept in the cache of vectors."""
+
+    job: InitVar[EmbeddingJob]
+    num_steps: int
+    name: str = "embeddings"
+    num_shards: int = 1
+
+    def __post_init__(self, job: EmbeddingJob) -> None:
+        object.__setattr__(self, "_job", job)
+
+    def init(self, shard: int, key: Key) -> State:  # noqa: ARG002
+        return {}
+
+    def step(self, state: State, step_index: int, key: Key) -> tuple[State, Samples]:  # noqa: ARG002
+        self._job.step(step_index)
+        return state, {}
+
+    def result(self, samples: list[list[Samples]]) -> np.ndarray:  # noqa: ARG002
+        return self._job.result()
+
+
+def _embed(texts: Sequence[str], encoder: EncoderFolder, folder: RunFolder) -> np.ndarray:
+    job = EmbeddingJob(texts, encoder=encoder)
+    try:
+        if not job.num_missing:
+            return job.result()
+        store = MemoryStore(resume_command=folder.resume_command)
+        return drive(_Embedding(job, job.num_steps), store=store, key=Key.root(0))
+    finally:
+        job.close()
+
+
+def _describe(corpus: Corpus, prepared: Prepared) -> dict[str, Any]:
+    """What the data are, and what became of them on the way."""
+    one_person = prepared.num_histories < len(corpus.conversations)
+    dropped = {**corpus.report.dropped, **prepared.dropped}
+    return {
+        "name": corpus.name,
+        "description": corpus.description,
+        "truth": corpus.truth,
+        "seen": corpus.seen,
+        "conversations": len(corpus.conversations),
+        "histories": prepared.num_histories,
+        "clusters": len(prepared.clusters),
+        "cluster_unit": "conversations of one person" if one_person else "conversations",
+        "turns": prepared.num_turns,
+        "queries": prepared.num_queries,
+        "pairs": prepared.num_pairs,
+        "positives": prepared.num_positives,
+        "repaired": dict(corpus.report.repaired),
+        "dropped": dropped,
+    }
+
+
+def _weights(evidence: Evidence, recommended: str) -> dict[str, Any]:
+    """The exact Pearson weights with intervals, and the weights of every fitted method."""
+    total = evidence.moments[evidence.tau].sum(axis=0)
+    best = simplex_optimum(covariances(total))
+    grid_r = landscape(evidence)
+    return {
+        "method": "pearson",
+        "signals": list(FOUR),
+        "tau_seconds": evidence.taus[evidence.tau],
+        "r": float(best.r),
+        "optimality_residual": float(best.residual),
+        "p_value": family_p_value(evidence),
+        "p_value_is": "one-sided, rotations by conversation, corrected for all weights searched",
+        "values": [
+            {"signal": s, **judgement.plain(i)}
+            for s, i in zip(FOUR, judgement.pearson_weights(evidence), strict=True)
+        ],
+        "grid": {
+            "configurations": len(grid_r),
+            "renormalised": int(evidence.renormalised.sum()),
+            "best_r": float(grid_r.max()),
+            "best": dict(zip(FOUR, map(float, evidence.grid[grid_r.argmax()]), strict=True)),
+        },
+        "fitted": {
+            m: {
+                "signals": list(evidence.fitted[m].signals),
+                "values": [float(v) for v in evidence.fitted[m].values],
+                "tau_seconds": evidence.fitted[m].tau,
+            }
+            for m in (*FITTED, "relevance")
+            if m in evidence.fitted
+        },
+        "recommended": recommended,
+    }
+
+
+def _details(evidence: Evidence) -> dict[str, Any]:
+    """What only the figures need: landscape, distributions, correlations, null distribution."""
+    side = math.isqrt(len(evidence.grid))
+    counts, edges = np.histogram(evidence.largest_r, 60)
+    drawn = evidence.resamples
+    taus = [
+        {"tau_seconds": t, "r": float(simplex_optimum(covariances(m.sum(axis=0))).r)}
+        for t, m in zip(evidence.taus, evidence.moments, strict=True)
+    ]
+    return {
+        "landscape": {
+            "signals": list(FOUR),
+            "weights": evidence.grid.reshape(side, side, len(FOUR)).tolist(),
+            "r": landscape(evidence).reshape(side, side).tolist(),
+            "renormalised": evidence.renormalised.reshape(side, side).tolist(),
+        },
+        "taus": taus,
+        "histograms": {
+            name: {"edges": e.tolist(), "irrelevant": c[0].tolist(), "relevant": c[1].tolist()}
+            for name, (c, e) in evidence.histograms.items()
+        },
+        "correlation": {"signals": list(ALL), "matrix": evidence.correlation.tolist()},
+        "null": {
+            "edges": edges.tolist(),
+            "counts": counts.tolist(),
+            "num_permutations": len(evidence.largest_r),
+        },
+        "resampled_weights": {}
+        if drawn is None
+        else {
+            s: np.histogram(drawn.weights[:, k], 50, (0.0, 1.0))[0].tolist()
+            for k, s in enumerate(FOUR)
+        },
+    }
+
+
+_QUOTED = 20  # examples in a report that includes text
+
+
+def _texts(asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    """The first queries with the turns that matter to them, where the user asked for text."""
+    quoted = [
+        {
+            "conversation": q.cluster,
+            "query": q.query.text,
+            "relevant": [a.history.turns[i].spoken for i in q.candidates[q.relevant]],
+        }
+        for a in asked
+        for q in a.asks
+    ]
+    return quoted[:_QUOTED]
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    row = asdict(verdict)
+    if verdict.interval is not None:
+        ends = [v if math.isfinite(v) else None for v in verdict.interval]
+        row["interval"] = None if None in ends else ends
+    return row
