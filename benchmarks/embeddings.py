@@ -30,6 +30,7 @@ from leray.data.minilm import MiniLM
 from leray.memory.conversations import Turn
 
 BATCH_SIZES = (16, 32, 64, 128)
+Encode = Callable[[Sequence[str]], np.ndarray]
 LOCOMO = Path(__file__).resolve().parents[2] / "shared" / "data" / "locomo"
 
 
@@ -40,14 +41,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=600, help="texts drawn of each kind")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    print(
-        f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
-    )
+    capability = torch.backends.cpu.get_cpu_capability()
+    print(f"torch {torch.__version__}, {platform.machine()}, {capability}")
     turns = read_turns(options.locomo)
     drawn = random.Random(0).sample(turns, min(options.turns, len(turns)))
     short = [re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0] for text in drawn]
+    methods, num_threads = encoders()
     for title, texts in (("LoCoMo turns", drawn), ("their first sentences", short)):
-        compare(title, texts, options.repeats)
+        compare(title, texts, options.repeats, methods, num_threads)
 
 
 def read_turns(folder: Path) -> list[str]:
@@ -65,9 +66,14 @@ def read_turns(folder: Path) -> list[str]:
     return turns
 
 
-def compare(title: str, texts: Sequence[str], repeats: int) -> None:
+def compare(
+    title: str,
+    texts: Sequence[str],
+    repeats: int,
+    methods: dict[str, Encode],
+    num_threads: dict[str, int],
+) -> None:
     """Time every method on the texts, interleaved, and print the table."""
-    methods, num_threads = encoders()
     vectors = {name: encode(texts[:32]) for name, encode in methods.items()}  # warm up
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(repeats):
@@ -92,7 +98,7 @@ def compare(title: str, texts: Sequence[str], repeats: int) -> None:
                   f"(repeats {min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
 
 
-def encoders() -> tuple[dict[str, Callable[[Sequence[str]], np.ndarray]], dict[str, int]]:
+def encoders() -> tuple[dict[str, Encode], dict[str, int]]:
     """The methods by name, and how many threads torch has inside each one's operations."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -100,7 +106,7 @@ def encoders() -> tuple[dict[str, Callable[[Sequence[str]], np.ndarray]], dict[s
     folder = find_encoder().path
     reference = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
-    def theirs(batch_size: int) -> Callable[[Sequence[str]], np.ndarray]:
+    def theirs(batch_size: int) -> Encode:
         return lambda texts: np.asarray(
             reference.encode(
                 list(texts),
@@ -110,7 +116,7 @@ def encoders() -> tuple[dict[str, Callable[[Sequence[str]], np.ndarray]], dict[s
             )
         )
 
-    methods: dict[str, Callable[[Sequence[str]], np.ndarray]] = {}
+    methods: dict[str, Encode] = {}
     num_threads: dict[str, int] = {}
     for threads in (1, 2):
         for size in BATCH_SIZES if threads == 1 else (16, 32):

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,7 @@ MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
 """Endings of the files that a vector can depend on."""
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """What turns texts into vectors."""
 

@@ -99,8 +99,9 @@ class MiniLM:
         except LerayError:
             raise
         except Exception as e:  # the readers raise many kinds, some of them bare Exceptions
+            reason = " ".join(f"{type(e).__name__}: {e}".split())
             raise LerayError(
-                f"the sentence encoder in {folder} cannot be read ({type(e).__name__}: {e}); "
+                f"the sentence encoder in {folder} cannot be read ({reason}); "
                 "install or download it again"
             ) from e
         self._tokenizer.no_padding()

@@ -58,14 +58,14 @@ def leave_one_out(sums: Float[Array, "clusters packed"]) -> Float[Array, "cluste
     return sums.sum(axis=0) - sums
 
 
-def jackknife_se(left_out: Float[Array, "clusters *shape"]) -> Array:
+def jackknife_se(left_out: Float[Array, "clusters ..."]) -> Array:
     """The jackknife standard error √((C−1)/C Σ (θ_(c) − θ̄_(·))²), over the first axis."""
     C = left_out.shape[0]
     centred = left_out - left_out.mean(axis=0)
     return np.sqrt((C - 1) / C * (centred**2).sum(axis=0))
 
 
-def percentile_ends(samples: Float[Array, "resamples *shape"], level: float) -> tuple[Array, Array]:
+def percentile_ends(samples: Float[Array, "resamples ..."], level: float) -> tuple[Array, Array]:
     """Equal-tailed quantiles of the resampled statistic."""
     tail = (1 - level) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
@@ -73,9 +73,9 @@ def percentile_ends(samples: Float[Array, "resamples *shape"], level: float) -> 
 
 
 def bca_ends(
-    samples: Float[Array, "resamples *shape"],
+    samples: Float[Array, "resamples ..."],
     estimate: Float[Array, "*shape"],
-    left_out: Float[Array, "clusters *shape"],
+    left_out: Float[Array, "clusters ..."],
     level: float,
 ) -> tuple[Array, Array]:
     """Efron's bias-corrected and accelerated ends.
@@ -96,7 +96,7 @@ def bca_ends(
 
 
 def jackknife_t_ends(
-    estimate: Array, left_out: Float[Array, "clusters *shape"], level: float
+    estimate: Array, left_out: Float[Array, "clusters ..."], level: float
 ) -> tuple[Array, Array]:
     """θ ± t_{C−1} times the jackknife standard error."""
     half = stats.t.ppf((1 + level) / 2, left_out.shape[0] - 1) * jackknife_se(left_out)
@@ -104,7 +104,7 @@ def jackknife_t_ends(
 
 
 def studentised_ends(
-    pivots: Float[Array, "resamples *shape"], estimate: Array, se: Array, level: float
+    pivots: Float[Array, "resamples ..."], estimate: Array, se: Array, level: float
 ) -> tuple[Array, Array]:
     """θ − q_{1−α/2}(t*) se to θ − q_{α/2}(t*) se, t* = (θ* − θ)/se*."""
     low, high = percentile_ends(pivots, level)

@@ -52,7 +52,7 @@ def simplex_optimum(moments: Covariances) -> Optimum:
     S, b, s = (np.asarray(m, dtype=np.float64) for m in moments)
     batch, d = b.shape[:-1], b.shape[-1]
     S, b, s = S.reshape(-1, d, d), b.reshape(-1, d), s.reshape(-1)
-    variance = np.einsum("njj->nj", S)
+    variance = np.diagonal(S, axis1=1, axis2=2)
     varies = variance > _CONSTANT * variance.max(axis=1, keepdims=True)
     if not (varies.any(axis=1) & (s > 0)).all():
         raise ValueError("no optimum: every signal is constant, or the truth is")

@@ -65,11 +65,15 @@ def rotation_products(
     total = np.zeros((N, x[0].shape[0]))
     for signals, labels in zip(x, y, strict=True):
         n = len(labels)
-        # y rotated by k: y[(t − k) mod n]; Σ_t x[t] y[t − k] is a circular cross-correlation.
-        spectrum = fft.rfft(signals, axis=1) * np.conj(fft.rfft(labels))
-        every = fft.irfft(spectrum, n, axis=1)
+        every = _circular(signals, labels)
         total += every[:, (np.arange(N) * n) // N].T
     return total
+
+
+def _circular(x: Array, y: Array) -> Array:
+    """Σ_t x[j, t] y[(t − k) mod n] for every signal j and rotation k: a cross-correlation."""
+    spectrum = np.asarray(fft.rfft(x, axis=1)) * np.conj(np.asarray(fft.rfft(y)))
+    return np.asarray(fft.irfft(spectrum, len(y), axis=1))
 
 
 def draw_rotations(
@@ -91,8 +95,7 @@ def shift_products(
     one draw of σ; several σ pooled are no subgroup.
     """
     order = rng.permutation(len(y))
-    spectrum = fft.rfft(x[:, order], axis=1) * np.conj(fft.rfft(y[order]))
-    return fft.irfft(spectrum, len(y), axis=1).T
+    return _circular(x[:, order], y[order]).T
 
 
 def sign_flips(

@@ -79,8 +79,8 @@ class ClusterBootstrap:
     def step(
         self,
         state: dict[str, Any],
-        step_index: int,
-        key: RandomKey,  # noqa: ARG002
+        step_index: int,  # noqa: ARG002
+        key: RandomKey,
     ) -> tuple[dict[str, Any], Samples]:
         counts = resample_counts(self.resamples_per_step, len(self.sizes), key.generator())
         w, tau, r = best_over_tau(counts @ self.moments)
@@ -146,8 +146,8 @@ class RotationTest:
     def step(
         self,
         state: dict[str, Any],
-        step_index: int,
-        key: RandomKey,  # noqa: ARG002
+        step_index: int,  # noqa: ARG002
+        key: RandomKey,
     ) -> tuple[dict[str, Any], Samples]:
         tables = np.split(self.products, self.starts[1:-1])
         drawn = draw_rotations(tables, self.permutations_per_step, key.generator())

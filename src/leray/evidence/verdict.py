@@ -137,7 +137,7 @@ def num_needed(claim: Claim, interval: Interval) -> int | None:
     return max(*needed, interval.n + 1) if inside else max(min(needed), interval.n + 1)
 
 
-def judge(  # noqa: PLR0913
+def judge(
     claim: Claim,
     interval: Interval,
     *,
@@ -185,18 +185,23 @@ def judge(  # noqa: PLR0913
     )
 
 
-def not_judged(claim: Claim, *, data: str, seen: bool, n: int, why: str) -> Verdict:
-    """The verdict where these data cannot speak to the claim: undecided, saying why."""
+def not_judged(
+    claim: Claim, *, data: str, seen: bool, n: int, why: str, interval: Interval | None = None
+) -> Verdict:
+    """The verdict where these data cannot speak to the claim: undecided, saying why.
+
+    An ``interval`` is shown for what it is worth; nothing is concluded from it.
+    """
     return Verdict(
         claim=claim.id,
         statement=claim.statement,
         data=data,
         status="replication" if seen else "confirmatory",
         verdict="undecided",
-        estimate=None,
-        interval=None,
+        estimate=None if interval is None else interval.estimate,
+        interval=None if interval is None else (interval.low, interval.high),
         level=claim.level,
-        interval_kind=None,
+        interval_kind=None if interval is None else interval.kind,
         margin=claim.margin,
         null=claim.null,
         p_value=None,

@@ -21,7 +21,8 @@ from leray.runs.files import atomic_write, make_folder
 
 Array = np.ndarray
 SPAN = 4096  # turns a file; up to so many take a fraction of a second and are not kept
-_TILE = 2048  # the [tile, tile] cosines stay in the cache of the processor
+_TILE = 2048  # turns compared with others at a time
+_CELLS = 1 << 22  # cosines at a time: 16 MiB
 _CHECKSUM = hashlib.sha256().digest_size
 
 Measure = Callable[[Array, int, int], Array]
@@ -42,8 +43,9 @@ def habituation(E: Float[Array, "n dim"], start: int, stop: int) -> Float[Array,
     count = signals.num_echoes(some, some, threshold)
     for a in range(0, stop - start, _TILE):
         rows = some[a : a + _TILE]
-        for b in range(0, start, _TILE):
-            near = rows @ E[b : min(b + _TILE, start)].T >= threshold
+        step = _CELLS // len(rows)  # one turn alone is compared with all at once
+        for b in range(0, start, step):
+            near = rows @ E[b : min(b + step, start)].T >= threshold
             count[a : a + _TILE] += np.count_nonzero(near, axis=1)
     return 1.0 / (1.0 + count)
 
@@ -55,7 +57,7 @@ def look_back(
     name: str,
     E: Float[Array, "n dim"],
     folder: Path | None,
-    on_span: Callable[[int], None] = lambda num_turns: None,
+    on_span: Callable[[int], None] | None = None,
 ) -> Float[Array, " n"]:
     """A signal of all turns, the spans that were computed before read from the folder.
 
@@ -63,7 +65,7 @@ def look_back(
         name: ``surprise`` or ``habituation``.
         E: Unit embeddings, float32.
         folder: Where spans are kept; None keeps nothing.
-        on_span: Called with the number of turns done after each span.
+        on_span: Told after each span how many turns are done.
 
     Warns:
         UserWarning: The folder cannot be written; the values are right even so.
@@ -79,7 +81,8 @@ def look_back(
             if file is not None and not _keep(file, found):
                 folder = None
         values.append(found)
-        on_span(stop - start)
+        if on_span is not None:
+            on_span(stop)
     return np.concatenate(values) if values else np.zeros(0, np.float32)
 
 

@@ -71,4 +71,6 @@ class WarmEmbedder:
             cache.close()
         # A packaged model lies in PACKAGE/model: the package is its name.
         path = self._folder.path.resolve()
-        return Embedder(name=path.parent.name if path.name == "model" else path.name, fingerprint=mark)
+        return Embedder(
+            name=path.parent.name if path.name == "model" else path.name, fingerprint=mark
+        )

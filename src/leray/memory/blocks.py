@@ -143,10 +143,10 @@ def _turn_signals(
         "question": signals.questioning(alone),
         "session": signals.session_position(history.times, history.conversation),
     }
-    for name in computed:
+    for name, values in computed.items():
         for i, turn in enumerate(history.turns):
             if turn.signals and name in turn.signals:
-                computed[name][i] = turn.signals[name]
+                values[i] = turn.signals[name]
     return computed
 
 

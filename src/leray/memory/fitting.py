@@ -97,13 +97,15 @@ def pearson_held_out(
 class HeldOutLogistic:
     """Logistic regression on all signals, fitted without each cluster in turn; a step a fold.
 
-    Signals are standardised by the rows fitted on; weights come back in the signals' own units.
-    The last fold leaves nothing out: it is what a person would use.
+    The first step leaves nothing out (what a person would use); every fold starts at its solution
+    and is solved to a gradient that no start could reach without stepping. Signals are
+    standardised by all rows, which only sets the scale of the ridge (C = 1, next to nothing
+    against the number of pairs); weights come back in the signals' own units.
 
     Args:
         blocks: One a history.
         clusters: The folds.
-        tau: The decay time of each fold, and of the whole (``[clusters + 1]``, seconds).
+        tau: The decay time of the whole, then of each fold (``[1 + clusters]``, seconds).
     """
 
     blocks: tuple[Block, ...]
@@ -114,7 +116,7 @@ class HeldOutLogistic:
 
     @property
     def num_steps(self) -> int:
-        return len(self.clusters) + 1
+        return 1 + len(self.clusters)
 
     def init(self, shard: int, key: RandomKey) -> dict[str, Any]:  # noqa: ARG002
         return {}
@@ -125,14 +127,23 @@ class HeldOutLogistic:
         step_index: int,
         key: RandomKey,  # noqa: ARG002
     ) -> tuple[dict[str, Any], Samples]:
-        left_out = self.clusters[step_index] if step_index < len(self.clusters) else None
-        tau = float(self.tau[step_index])
-        x, y = training_rows(self.blocks, left_out, tau)
-        centre, scale = x.mean(axis=0), x.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        model = LogisticRegression(solver="newton-cholesky", C=1.0)
-        model.fit((x - centre) / scale, y)
-        return state, {"weights": model.coef_[0].astype(np.float64) / scale}
+        left_out = self.clusters[step_index - 1] if step_index else None
+        x, y = training_rows(self.blocks, left_out, float(self.tau[step_index]))
+        if not step_index:
+            scale = x.std(axis=0, dtype=np.float64)
+            state = {
+                "centre": x.mean(axis=0, dtype=np.float64),
+                "scale": np.where(scale > 0, scale, 1.0),
+            }
+        x -= state["centre"].astype(x.dtype)
+        x /= state["scale"].astype(x.dtype)
+        model = LogisticRegression(solver="newton-cholesky", C=1.0, tol=1e-7, warm_start=True)
+        if step_index:
+            model.coef_, model.intercept_ = state["coef"].copy(), state["intercept"].copy()
+        model.fit(x, y)
+        if not step_index:
+            state |= {"coef": model.coef_, "intercept": model.intercept_}
+        return state, {"weights": model.coef_[0].astype(np.float64) / state["scale"]}
 
     def result(self, samples: list[list[Samples]]) -> Float[Array, "folds signals"]:
         return np.stack([s["weights"] for s in samples[0]])

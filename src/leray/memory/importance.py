@@ -81,10 +81,10 @@ class ImportanceModel(RegressorMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        level: float = 0.95,
-        num_resamples: int = 2_000,
-        random_state: int = 0,
-        signals: Sequence[str] | None = None,
+        level: float | Any = 0.95,  # scikit-learn checks in fit, so that any value may be set
+        num_resamples: int | Any = 2_000,
+        random_state: int | Any = 0,
+        signals: Sequence[str] | Any = None,
     ) -> None:
         self.level = level
         self.num_resamples = num_resamples
@@ -106,9 +106,7 @@ class ImportanceModel(RegressorMixin, BaseEstimator):
             raise LerayError(f"level is {self.level}; allowed: between 0 and 1, such as 0.95")
         if self.num_resamples < 1:
             raise LerayError(f"num_resamples is {self.num_resamples}; allowed: at least 1")
-        X, y = validate_data(
-            self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2
-        )
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         self.signals_ = self._names()
         _refuse_constants(X, y)
         table = _table(X, np.asarray(y, dtype=np.float64), conversations, self.signals_)
@@ -258,7 +256,9 @@ class ImportanceModel(RegressorMixin, BaseEstimator):
 def _refuse_constants(X: Array, y: Array) -> None:
     mend = "Pearson's r needs both to vary"
     if y.min() == y.max():
-        raise LerayError(f"y is {y[0]:g} in all {len(y)} rows, so nothing correlates with it; {mend}")
+        raise LerayError(
+            f"y is {y[0]:g} in all {len(y)} rows, so nothing correlates with it; {mend}"
+        )
     if (X.min(axis=0) == X.max(axis=0)).all():
         raise LerayError(f"every column of X is constant in all {len(y)} rows; {mend}")
 

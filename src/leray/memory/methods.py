@@ -112,7 +112,9 @@ def linear_candidates(taus: Sequence[float]) -> list[Candidates]:
     The simplex grid of ``ndcg`` has step .05 for one τ, .1 for several (each τ multiplies it).
     """
     fine = 0.05 if len(taus) == 1 else 0.1
-    weights = {m: (FOUR, np.array([w])) for m, w in _FIXED.items()}
+    weights: dict[str, tuple[tuple[str, ...], Array]] = {
+        m: (FOUR, np.array([w])) for m, w in _FIXED.items()
+    }
     weights |= {m: ((s,), np.ones((1, 1))) for m, s in _SINGLE.items()}
     weights["ndcg"] = (FOUR, simplex_grid(4, fine))
     weights["hybrid"] = (FIVE, simplex_grid(5, 0.1))

@@ -30,18 +30,15 @@ class Postings:
         self._lengths = array("q")
         self._said = array("q")  # the words of all turns, one turn after another
         self._totals = array("q")  # by word: how often in all turns
+        self._surprisal: Array | None = None  # until the next turn
 
     def __len__(self) -> int:
         return len(self._lengths)
 
-    @property
-    def lengths(self) -> Array:
-        """The number of tokens of each turn, ``[n]``."""
-        return np.array(self._lengths)
-
     def add(self, turn: Sequence[str]) -> None:
         """Append a turn, as its tokens. Cost: one posting a distinct word."""
         row = len(self._lengths)
+        self._surprisal = None
         for word, count in Counter(turn).items():
             k = self._ids.setdefault(word, len(self._rows))
             if k == len(self._rows):
@@ -76,8 +73,13 @@ class Postings:
     def surprisal(self) -> Float[Array, " n"]:
         """The summed surprisal of every turn, as `leray.memory.signals.surprisal` defines it.
 
-        With the counts of these very turns. Cost: one look at every token.
+        With the counts of these very turns. Cost: after a new turn, one look at every token.
         """
+        if self._surprisal is None:
+            self._surprisal = self._summed_surprisal()
+        return self._surprisal
+
+    def _summed_surprisal(self) -> Array:
         said, lengths = np.asarray(self._said), np.asarray(self._lengths)
         seen = np.log1p(np.asarray(self._totals, dtype=np.float64))
         running = np.concatenate([[0.0], np.cumsum(seen[said])])

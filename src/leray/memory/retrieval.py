@@ -132,7 +132,6 @@ def _metrics_kernel(scores, relevant, offsets, discount, ideal, out):
 
 @compiled
 def _search_kernel(x, relevant, offsets, weights, discount, ideal, s, out):
-    d = x.shape[0]
     depth = len(discount)
     top = np.empty(depth, dtype=x.dtype)
     hit = np.empty(depth, dtype=np.int64)

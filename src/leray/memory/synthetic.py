@@ -75,7 +75,9 @@ class Population:
                 f"got {self.correlation.shape} and {self.slope_sd.shape}"
             )
         if not (0 <= self.rho < 1 and 0 <= self.shared <= 1):
-            raise ValueError(f"rho must be in [0, 1) and shared in [0, 1]: {self.rho}, {self.shared}")
+            raise ValueError(
+                f"rho must be in [0, 1) and shared in [0, 1]: {self.rho}, {self.shared}"
+            )
         if not 0 < self.num_relevant < self.shortest:
             raise ValueError(
                 f"num_relevant must be in 1 .. {self.shortest - 1}, one less than the shortest "

@@ -313,14 +313,14 @@ def _held_out(
 ) -> dict[str, Scorer]:
     weights, tau = pearson_held_out(moments)
     # The regression takes the decay time that Pearson's optimum chose on the same conversations.
-    times = np.array([taus[t] for t in (*tau, int(best_over_tau(moments.sum(axis=1))[1]))])
+    times = np.array([taus[t] for t in (int(best_over_tau(moments.sum(axis=1))[1]), *tau)])
     logistic = drive(HeldOutLogistic(blocks=prepared.blocks, clusters=prepared.clusters, tau=times))
     fitted["logistic"] = Weights(
-        method="logistic", signals=ALL, values=logistic[-1], tau=float(times[-1])
+        method="logistic", signals=ALL, values=logistic[0], tau=float(times[0])
     )
     return {
-        "pearson": lambda b, c: linear(b, FOUR, weights[c], times[c]),
-        "logistic": lambda b, c: linear(b, ALL, logistic[c], times[c]),
+        "pearson": lambda b, c: linear(b, FOUR, weights[c], times[1 + c]),
+        "logistic": lambda b, c: linear(b, ALL, logistic[1 + c], times[1 + c]),
     }
 
 

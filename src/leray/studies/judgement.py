@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from leray.evidence.bootstrap import (
     Interval,
     correlations,
     jackknife_se,
-    jackknife_t_ends,
     leave_one_out,
     ratio_means,
     studentised_ends,
@@ -36,6 +36,7 @@ from leray.studies.importance import CLAIMS, LEVEL, Evidence, Weights, compariso
 Array = np.ndarray
 FEW_CLUSTERS = 10  # below it the jackknife-t form; coverage of each: docs/benchmarks/coverage.txt
 SIMULTANEOUS = 1 - (1 - LEVEL) / len(CLAIMS)
+_FAMILY = f"simultaneous over {len(CLAIMS)} claims"
 
 
 def estimates(evidence: Evidence, level: float = LEVEL) -> dict[tuple[str, str], Interval]:
@@ -92,72 +93,76 @@ def pearson_weights(evidence: Evidence, level: float = LEVEL) -> list[Interval]:
     return weight_intervals(estimate, evidence.resamples.weights, left, level)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What a verdict says besides its numbers: which data, seen before, which truth."""
+
+    data: str
+    seen: bool
+    truth: Truth
+
+
 def verdicts(
-    evidence: Evidence,
-    *,
-    data: str,
-    seen: bool,
-    truth: Truth,
-    num_flips: int,
-    rng: np.random.Generator,
+    evidence: Evidence, setting: Setting, num_flips: int, rng: np.random.Generator
 ) -> list[Verdict]:
     """The four claims, judged."""
     n = len(evidence.comparison.clusters)
+    about = {"data": setting.data, "seen": setting.seen}
     if n < 2:
         why = "one conversation only: no interval over conversations is possible"
-        return [not_judged(c, data=data, seen=seen, n=n, why=why) for c in CLAIMS]
-    m1, m2, m3, m9 = CLAIMS
-    common = {"data": data, "seen": seen}
-    caution = _caution(n)
-    weights = pearson_weights(evidence, SIMULTANEOUS)
-    how = f"exact optimum, refitted by conversation; simultaneous over {len(CLAIMS)} claims"
-    out = [judge(m1, _at(weights[FOUR.index("surprise")]), method=how, note=caution, **common)]
-    if truth == "evidence":
-        out.append(_decay_without_times(evidence, weights, n, data, seen))
+        return [not_judged(c, n=n, why=why, **about) for c in CLAIMS]
+    return [
+        *_weight_verdicts(evidence, setting, about),
+        *_difference_verdicts(evidence, about, num_flips, rng),
+    ]
+
+
+def _weight_verdicts(evidence: Evidence, setting: Setting, about: dict[str, Any]) -> list[Verdict]:
+    """M1 and M2; decay can be judged only where queries have a time of asking."""
+    m1, m2 = CLAIMS[:2]
+    intervals = dict(zip(FOUR, pearson_weights(evidence, SIMULTANEOUS), strict=True))
+    n = len(evidence.comparison.clusters)
+    how = f"exact optimum, refitted by conversation; {_FAMILY}"
+    surprise = judge(m1, _at(intervals["surprise"]), method=how, note=_caution(n), **about)
+    if setting.truth == "evidence":
+        why = (
+            "not judged on evidence truth: its questions carry no time of asking, so there is "
+            "nothing to decay from; callback truth has true times (--data chitchat)"
+        )
+        decay = not_judged(m2, n=n, why=why, interval=_at(intervals["decay"]), **about)
     else:
         note = (
             "judged on callback truth, whose messages carry true times; time constant "
             f"{_span(evidence.taus[evidence.tau])}, chosen with the weights in every resample"
         )
-        out.append(
-            judge(
-                m2,
-                _at(weights[FOUR.index("decay")]),
-                method=how,
-                note=_join(note, caution),
-                **common,
-            )
-        )
-    return [*out, *_differences(evidence, m3, m9, num_flips, rng, caution, common)]
+        note = _join(note, _caution(n))
+        decay = judge(m2, _at(intervals["decay"]), method=how, note=note, **about)
+    return [surprise, decay]
 
 
-def _differences(evidence, m3, m9, num_flips, rng, caution, common) -> list[Verdict]:
+def _difference_verdicts(
+    evidence: Evidence, about: dict[str, Any], num_flips: int, rng: np.random.Generator
+) -> list[Verdict]:
+    """M3 and M9: paired differences of nDCG@10."""
+    m3, m9 = CLAIMS[2:]
     names, sums = comparisons(evidence.comparison)
-    intervals = _mean_intervals(evidence, SIMULTANEOUS)[-len(names) :]
-    p = [t.p_value for t in sign_flip_test(sums[:, :1], num_flips, rng)]
-    p += [t.p_value for t in sign_flip_test(sums[:, 1:], num_flips, rng)]
-    how = f"paired by conversation; simultaneous over {len(CLAIMS)} claims"
+    caution = _caution(len(sums))
+    alone = _mean_intervals(evidence, SIMULTANEOUS)[-len(names)]
     fitted = simultaneous(evidence, names[1:], SIMULTANEOUS)
     best = max(range(len(fitted)), key=lambda k: fitted[k].low)
-    largest = Interval(
+    largest = replace(
+        fitted[best],
         estimate=max(i.estimate for i in fitted),
-        low=fitted[best].low,
         high=max(i.high for i in fitted),
-        level=LEVEL,
-        kind=fitted[best].kind,
-        n=fitted[best].n,
     )
-    note = f"the best is {names[1 + best][0]}"
+    p_alone = sign_flip_test(sums[:, :1], num_flips, rng)[0].p_value
+    p_best = min(t.p_value for t in sign_flip_test(sums[:, 1:], num_flips, rng))
+    how = f"paired by conversation; {_FAMILY}"
+    every = f"{how} and {len(fitted)} fitted methods"
+    note = _join(f"the best is {names[1 + best][0]}", caution)
     return [
-        judge(m3, _at(intervals[0]), method=how, p_value=p[0], note=caution, **common),
-        judge(
-            m9,
-            largest,
-            method=f"{how} and {len(fitted)} fitted methods",
-            p_value=min(p[1:]),
-            note=_join(note, caution),
-            **common,
-        ),
+        judge(m3, _at(alone), method=how, p_value=p_alone, note=caution, **about),
+        judge(m9, _at(largest), method=every, p_value=p_best, note=note, **about),
     ]
 
 
@@ -268,29 +273,7 @@ def _intervals(
 
 def _at(interval: Interval) -> Interval:
     """The same interval, its level named as the family's: it was made at 1 − .05/claims."""
-    return Interval(
-        estimate=interval.estimate,
-        low=interval.low,
-        high=interval.high,
-        level=LEVEL,
-        kind=f"{interval.kind}, simultaneous over {len(CLAIMS)} claims",
-        n=interval.n,
-    )
-
-
-def _decay_without_times(
-    evidence: Evidence, weights: list[Interval], n: int, data: str, seen: bool
-) -> Verdict:
-    w = weights[FOUR.index("decay")]
-    return not_judged(
-        CLAIMS[1],
-        data=data,
-        seen=seen,
-        n=n,
-        why="not judged on evidence truth: its questions carry no time of asking, so there is "
-        f"nothing to decay from (the weight fitted all the same is {w.estimate:.3f}); "
-        "callback truth has true times: judge it with --data chitchat",
-    )
+    return replace(interval, level=LEVEL, kind=f"{interval.kind}, {_FAMILY}")
 
 
 def _caution(n: int) -> str:

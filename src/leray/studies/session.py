@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -110,11 +110,9 @@ def _run(
     evidence = gather(prepared, taus, size, lambda c: folder.drive(c, key=key, workers=workers))
     verdicts = judgement.verdicts(
         evidence,
-        data=corpus.name,
-        seen=corpus.seen,
-        truth=corpus.truth,
-        num_flips=size.num_sign_flips,
-        rng=key.child("sign flips").generator(),
+        judgement.Setting(data=corpus.name, seen=corpus.seen, truth=corpus.truth),
+        size.num_sign_flips,
+        key.child("sign flips").generator(),
     )
     chosen, advice = judgement.recommendation(evidence)
     result = {
@@ -148,6 +146,8 @@ class _Embedding:
     num_steps: int
     name: str = "embeddings"
     num_shards: int = 1
+    # No field: the job's texts are compared by the cache, key by key, not by the driver.
+    _job: ClassVar[EmbeddingJob]
 
     def __post_init__(self, job: EmbeddingJob) -> None:
         object.__setattr__(self, "_job", job)

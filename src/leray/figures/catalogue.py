@@ -1,0 +1,28 @@
+"""All figures of the importance study, in the order of the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from leray.figures.forest import forest
+from leray.figures.landscape import landscape
+from leray.figures.null import null_distribution
+from leray.figures.signals import correlations, distributions
+from leray.figures.style import Picture
+from leray.figures.weights import decay_times, weights
+
+FIGURES = (
+    weights,
+    null_distribution,
+    decay_times,
+    landscape,
+    forest,
+    distributions,
+    correlations,
+)
+
+
+def draw(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Picture]:
+    """Every figure that these details allow, by its name."""
+    pictures = (figure(result, details) for figure in FIGURES)
+    return {p.name: p for p in pictures if p is not None}

@@ -1,0 +1,1 @@
+"""The report page: verdicts first, then everything that they were read off."""
