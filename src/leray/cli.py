@@ -165,9 +165,8 @@ def _defaults(command: Command) -> str:
     options = getattr(importlib.import_module(command.module), command.options)
     shown = []
     for f in dataclasses.fields(options):
-        if f.default in (dataclasses.MISSING, None, False):
-            continue
-        shown.append(f"--{f.name.replace('_', '-')} {f.default}")
+        if isinstance(f.default, str | int) and not isinstance(f.default, bool):
+            shown.append(f"--{f.name.replace('_', '-')} {f.default}")
     return " ".join(shown)
 
 

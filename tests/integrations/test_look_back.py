@@ -92,7 +92,8 @@ def test_damage_is_found_and_mended(tmp_path: Path, calls: list) -> None:
     assert calls == []
 
 
-def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, calls: list) -> None:
+@pytest.mark.usefixtures("calls")
+def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     """Oracle: one warning, and the right values."""
     (tmp_path / "file").write_text("")
     E = unit_rows(30)

@@ -11,7 +11,7 @@ from leray.memory.conversations import History, Turn
 from leray.memory.growing import GrowingHistory
 from leray.memory.postings import Postings
 
-WORDS = st.sampled_from("lake summer dog pasta we the a Ann".split())
+WORDS = st.sampled_from(["lake", "summer", "dog", "pasta", "we", "the", "a", "Ann"])
 TURNS = st.lists(st.lists(WORDS, max_size=6), min_size=1, max_size=12)
 
 
@@ -39,7 +39,9 @@ def test_surprisal_by_postings(turns: list[list[str]], more: list[list[str]]) ->
 
 
 @given(
-    times=st.lists(st.none() | st.sampled_from([0.0, 60.0, 1860.0, 9000.0]), min_size=1, max_size=9),
+    times=st.lists(
+        st.none() | st.sampled_from([0.0, 60.0, 1860.0, 9000.0]), min_size=1, max_size=9
+    ),
     breaks=st.lists(st.booleans(), min_size=9, max_size=9),
 )
 def test_times_and_sessions(times: list[float | None], breaks: list[bool]) -> None:

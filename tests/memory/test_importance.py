@@ -71,7 +71,11 @@ def test_intervals_come_from_leaving_conversations_out() -> None:
     X, y, conversations = planted()
     model = ImportanceModel(level=0.9).fit(X, y, conversations)
     left = np.array(
-        [ImportanceModel().fit(X[c], y[c]).weights_ for k in range(10) for c in [conversations != k]]
+        [
+            ImportanceModel().fit(X[c], y[c]).weights_
+            for k in range(10)
+            for c in [conversations != k]
+        ]
     )
     se = np.sqrt(0.9 * ((left - left.mean(axis=0)) ** 2).sum(axis=0))
     half = stats.t.ppf(0.95, 9) * se

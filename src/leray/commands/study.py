@@ -40,6 +40,7 @@ class StudyImportance:
 
     def run(self) -> int:
         """Run or resume the study."""
+        from leray.report.page import publish
         from leray.studies.session import Request, run_importance
 
         result, folder = run_importance(
@@ -54,7 +55,7 @@ class StudyImportance:
             out=self.out,
             resume=self.resume,
             workers=self.workers,
-            publish=lambda folder, result, details: None,
+            publish=publish,
         )
         if self.json:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))

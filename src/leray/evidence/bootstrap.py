@@ -9,7 +9,10 @@ Interval kinds, each with what it needs:
 - ``percentile``: quantiles of the resampled statistic;
 - ``bca``: bias-corrected and accelerated, the acceleration from the jackknife;
 - ``jackknife-t``: θ ± t_{C−1} se, se from leaving one cluster out (the form for few clusters);
-- ``studentised``: quantiles of the resampled t = (θ* − θ)/se*, with se* in every resample.
+- ``studentised``: quantiles of the resampled t = (θ* − θ)/se*, with se* in every resample;
+- ``upper``, ``lower``: one-sided, for a weight that may stand on the boundary of the simplex.
+
+How each covers is measured by ``benchmarks/coverage.py``.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 to 14; Efron,
 Better bootstrap confidence intervals (JASA 1987); Bell and McCaffrey (Survey Methodology 2002)
@@ -26,6 +29,7 @@ from jaxtyping import Float
 from scipy import special, stats
 
 Array = np.ndarray
+_BOUNDARY = 1e-9  # a weight closer than this to 0 or 1 stands there
 Kind = Literal["percentile", "bca", "jackknife-t", "studentised", "upper", "lower"]
 
 
@@ -109,6 +113,66 @@ def studentised_ends(
     """θ − q_{1−α/2}(t*) se to θ − q_{α/2}(t*) se, t* = (θ* − θ)/se*."""
     low, high = percentile_ends(pivots, level)
     return estimate - high * se, estimate - low * se
+
+
+def weight_intervals(
+    estimate: Float[Array, " d"],
+    resampled: Float[Array, "resamples d"],
+    left_out: Float[Array, "clusters d"],
+    level: float,
+) -> list[Interval]:
+    """An interval for each fitted weight on the simplex, one-sided where it may be 0 or 1.
+
+    A weight whose estimate is 0, or that is 0 in a share of at least (1 − level)/2 of the
+    resamples, gets the interval [0, u], kind ``upper``; symmetrically [u, 1], kind ``lower``, at 1.
+    Otherwise ``jackknife-t``, clipped to [0, 1]. The bound u is the quantile of the resampled
+    weight that leaves (1 − level)/4 beyond it, expanded for few clusters: with α = (1 − level)/4
+    it stands at the probability Φ(√(C/(C−1)) t_{C−1, α}) from the end.
+
+    Not (1 − level): the data choose between the two forms, and where the truth is small the
+    two-sided one already errs by (1 − level)/2 when it is chosen. Not the estimate plus a
+    multiple of its standard error: at an estimate of 0 the jackknife's standard error is often 0.
+
+    Args:
+        estimate: The weights fitted on everything, on the simplex.
+        resampled: Refitted in every cluster resample.
+        left_out: Refitted without each cluster.
+        level: Of each interval by itself.
+
+    Raises:
+        ValueError: for fewer than two clusters.
+
+    Source: Hesterberg, What teachers should know about the bootstrap (American Statistician
+    2015), for the expansion; Andrews (Econometrica 2000) for why the boundary needs care.
+    """
+    C = left_out.shape[0]
+    if C < 2:
+        raise ValueError(f"a cluster interval needs at least two clusters, got {C}")
+    tail = (1 - level) / 2
+    low, high = (np.clip(e, 0.0, 1.0) for e in jackknife_t_ends(estimate, left_out, level))
+    beyond = special.ndtr(np.sqrt(C / (C - 1)) * stats.t.ppf(tail / 2, C - 1))
+    floor, ceiling = np.quantile(resampled, [beyond, 1 - beyond], axis=0)
+    zero = (estimate <= _BOUNDARY) | ((resampled <= _BOUNDARY).mean(axis=0) >= tail)
+    one = (estimate >= 1 - _BOUNDARY) | ((resampled >= 1 - _BOUNDARY).mean(axis=0) >= tail)
+    intervals = []
+    for j, w in enumerate(estimate):
+        if zero[j] and not (one[j] and w > 0.5):
+            kind, ends = "upper", (0.0, max(ceiling[j], w))
+        elif one[j]:
+            kind, ends = "lower", (min(floor[j], w), 1.0)
+        else:
+            kind, ends = "jackknife-t", (low[j], high[j])
+        intervals.append(
+            Interval(
+                estimate=float(w),
+                low=float(ends[0]),
+                high=float(ends[1]),
+                level=level,
+                kind=kind,
+                n=C,
+            )
+        )
+    return intervals
 
 
 def _column_quantile(sorted_columns: Array, probabilities: Array) -> Array:

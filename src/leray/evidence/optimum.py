@@ -60,7 +60,7 @@ def simplex_optimum(moments: Covariances) -> Optimum:
     z = _enumerate(S, b, varies) if d <= MAX_ENUMERATED else _each_nnls(S, b, varies)
     residual = _kkt_residual(S, b, z)
     single = _best_single(b, variance, varies)
-    weight = np.where((z > 0).any(axis=1)[:, None], z, single)
+    weight = np.where((z > 0).any(axis=1, keepdims=True), z, single)
     w = weight / weight.sum(axis=1, keepdims=True)
     r = np.einsum("nj,nj->n", w, b) / np.sqrt(np.einsum("ni,nij,nj->n", w, S, w) * s)
     return Optimum(w.reshape(*batch, d), r.reshape(batch), residual.reshape(batch))
@@ -91,7 +91,7 @@ def _enumerate(S: Array, b: Array, varies: Array) -> Array:
     best, z = np.zeros(len(b)), np.zeros_like(b)
     sizes = chain.from_iterable(combinations(range(d), k) for k in range(1, d + 1))
     for support in map(list, sizes):
-        usable = varies[:, support].all(axis=1)
+        usable = np.logical_and.reduce(varies[:, support], axis=1)
         block = S[:, support][:, :, support]
         solution = _solve(
             np.where(usable[:, None, None], block, np.eye(len(support))), b[:, support]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from matplotlib.lines import Line2D
+
 from leray.figures import numbers, words
 from leray.figures.captions import data_line, interval_kinds
 from leray.figures.style import (
@@ -59,7 +61,7 @@ def forest(result: dict[str, Any], details: dict[str, Any]) -> Picture | None:  
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_color(VERMILLION if row["held_out"] else INK)
         handles = [
-            axes.plot([], [], marker + "-", color=colour, markersize=5.5, label=name)[0]
+            Line2D([], [], marker=marker, color=colour, linewidth=2, markersize=5.5, label=name)
             for name, colour, marker in _KINDS
         ]
         figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.02, 0.0))

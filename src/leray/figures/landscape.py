@@ -17,6 +17,7 @@ from leray.figures.style import (
     canvas,
     house_style,
     place,
+    smooth,
     to_picture,
 )
 from leray.memory.methods import INTUITIVE, OPTIMAL
@@ -41,7 +42,7 @@ def landscape(result: dict[str, Any], details: dict[str, Any]) -> Picture | None
         figure = canvas(5.25)
         axes = place(figure, 0.62, 1.3, 0.95, 0.12)
         r = [[row[j] for row in field["r"]] for j in range(len(ys))]
-        mesh = axes.pcolormesh(xs, ys, r, shading="nearest", cmap="cividis", linewidth=0)
+        mesh = axes.pcolormesh(xs, ys, r, shading="nearest", cmap=smooth("cividis"), linewidth=0)
         _hatch(axes, xs, ys, field["renormalised"], half)
         _mark(axes, best["best"]["decay"], best["best"]["surprise"], "o", "best of the grid")
         _mark(axes, exact["decay"], exact["surprise"], "*", "exact optimum")
@@ -77,21 +78,19 @@ def _mark(axes: Axes, x: float, y: float, marker: str, label: str) -> None:
 def _hatch(
     axes: Axes, xs: list[float], ys: list[float], renormalised: list[list[bool]], half: float
 ) -> None:
-    for x, row in zip(xs, renormalised, strict=True):
-        for y, marked in zip(ys, row, strict=True):
-            if marked:
-                corner = (x - half, y - half)
-                axes.add_patch(
-                    Rectangle(
-                        corner, 2 * half, 2 * half, fill=False, hatch="////", linewidth=0,
-                        edgecolor="white",
-                    )  # fmt: skip
-                )
-    if any(map(any, renormalised)):
-        axes.add_patch(
-            Rectangle((9, 9), 1, 1, hatch="////", facecolor=INK, edgecolor="white", linewidth=0,
-                      label="sums beyond 1, renormalised")  # fmt: skip
-        )
+    """Stripes over the renormalised cells, and a patch out of sight that names them."""
+    cells = [
+        (x - half, y - half)
+        for x, row in zip(xs, renormalised, strict=True)
+        for y, marked in zip(ys, row, strict=True)
+        if marked
+    ]
+    stripes: dict[str, Any] = {"hatch": "////", "edgecolor": "white", "linewidth": 0}
+    for corner in cells:
+        axes.add_patch(Rectangle(corner, 2 * half, 2 * half, fill=False, **stripes))
+    if cells:
+        label = "sums beyond 1, renormalised"
+        axes.add_patch(Rectangle((9, 9), 1, 1, facecolor=INK, label=label, **stripes))
 
 
 def _found(result: dict[str, Any], exact: dict[str, float]) -> str:

@@ -55,7 +55,8 @@ def probability(p: float | None) -> str:
         return MISSING
     if p <= 0:
         return "0"
-    return f"{p:.{max(2, 1 - math.floor(math.log10(p)))}f}"
+    exponent = int(f"{p:.1e}".partition("e")[2])
+    return f"{p:.{max(2, 1 - exponent)}f}"
 
 
 def scientific(value: float | None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from leray.figures import numbers, words
 from leray.figures.captions import data_line
@@ -17,6 +19,7 @@ from leray.figures.style import (
     canvas,
     house_style,
     place,
+    smooth,
     to_picture,
 )
 
@@ -39,8 +42,8 @@ def distributions(result: dict[str, Any], details: dict[str, Any]) -> Picture | 
             axes = place(figure, left, bottom, WIDTH - left - width, 1.3 * row + 0.4)
             _panel(axes, words.signal(name).short, h)
         handles = [
-            axes.fill_between([], [], color=BLUE, alpha=0.25, label="irrelevant turns"),
-            axes.plot([], [], color=ORANGE, linewidth=1.8, label="relevant turns")[0],
+            Patch(color=BLUE, alpha=0.25, linewidth=0, label="irrelevant turns"),
+            Line2D([], [], color=ORANGE, linewidth=1.8, label="relevant turns"),
         ]
         figure.legend(handles=handles, loc="lower left", ncols=2, bbox_to_anchor=(0.02, 0.0))
         return to_picture(
@@ -79,11 +82,11 @@ def correlations(result: dict[str, Any], details: dict[str, Any]) -> Picture | N
         return None
     labels = [words.signal(n).short for n in names]
     with house_style():
-        figure = canvas(5.1)
-        axes = place(figure, 1.2, 1.25, 0.6, 0.1)
+        figure = canvas(4.8)
+        axes = place(figure, 1.2, 1.1, 0.6, 0.1)
         mesh = axes.pcolormesh(
             range(len(names)), range(len(names)), field["matrix"], shading="nearest",
-            cmap="PuOr_r", vmin=-1, vmax=1, edgecolors="white", linewidth=0.6,
+            cmap=smooth("PuOr_r"), vmin=-1, vmax=1, edgecolors="white", linewidth=0.6,
         )  # fmt: skip
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal")
         axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=8)

@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from leray.figures import numbers, words
 from leray.figures.captions import data_line, interval_kinds
@@ -43,7 +45,7 @@ def weights(result: dict[str, Any], details: dict[str, Any]) -> Picture:
         bare(axes)
         axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.55, -0.65), xlabel="weight")
         axes.set_yticks(range(len(rows)), [words.signal(r["signal"]).short for r in rows])
-        _legend(figure, axes, bool(drawn))
+        _legend(figure, bool(drawn))
         said = "; ".join(_sentence(r) for r in rows)
         return to_picture(
             figure,
@@ -77,13 +79,21 @@ def _weight(axes: Axes, row: dict[str, Any], y: float) -> None:
     )
 
 
-def _legend(figure: Figure, axes: Axes, drawn: bool) -> None:
-    handles = [
-        *axes.plot([], [], "o-", color=BLUE, linewidth=2.2, markersize=6, label="fitted here"),
-        *axes.plot([], [], "D", color=ORANGE, markersize=5.5, label="the source's claim"),
+def _legend(figure: Figure, drawn: bool) -> None:
+    handles: list[Any] = [
+        Line2D([], [], color=BLUE, marker="o", linewidth=2.2, markersize=6, label="fitted here"),
+        Line2D(
+            [],
+            [],
+            color=ORANGE,
+            marker="D",
+            linewidth=0,
+            markersize=5.5,
+            label="the source's claim",
+        ),
     ]
     if drawn:
-        handles.append(axes.fill_between([], [], color=SKY, alpha=0.35, label="resampled"))
+        handles.append(Patch(color=SKY, alpha=0.35, linewidth=0, label="resampled"))
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.02, 0.0), ncols=3)
 
 
@@ -133,8 +143,6 @@ def decay_times(result: dict[str, Any], details: dict[str, Any]) -> Picture | No
             caption=f"{data_line(result)} At each decay time the weights with the largest r are "
             "fitted anew. Points are estimates; no interval was computed for them one by one.",
             alt="Largest r at each decay time: "
-            + "; ".join(
-                f"{numbers.span(r['tau_seconds'])} {numbers.decimal(r['r'])}" for r in rows
-            )
+            + "; ".join(f"{numbers.span(r['tau_seconds'])} {numbers.decimal(r['r'])}" for r in rows)
             + f". Chosen: {numbers.span(chosen)}.",
         )

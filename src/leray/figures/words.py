@@ -27,7 +27,7 @@ class Term:
 
 
 _DOCUMENT = "the importance document"
-_FITTED = "fitted leaving one conversation out"
+_HELD_OUT = "scored on conversations left out of the fit"
 
 METHODS = {
     "random": Term(
@@ -91,23 +91,23 @@ METHODS = {
     "pearson": Term(
         name="weights chosen by correlation",
         short="fitted: correlation",
-        what=f"four signals, the exact weights with the largest Pearson r, {_FITTED}",
+        what=f"four signals, the exact weights with the largest Pearson r, {_HELD_OUT}",
         source=f"the objective of {_DOCUMENT}; solved exactly here",
     ),
     "ndcg": Term(
         name="weights chosen by nDCG@10",
         short="fitted: nDCG@10",
-        what=f"four signals, the best of a fine grid of weights, {_FITTED}",
+        what=f"four signals, the best of a fine grid of weights, {_HELD_OUT}",
     ),
     "hybrid": Term(
         name="five signals with BM25",
         short="fitted: five signals",
-        what=f"the four signals and BM25, weights chosen by nDCG@10, {_FITTED}",
+        what=f"the four signals and BM25, weights chosen by nDCG@10, {_HELD_OUT}",
     ),
     "logistic": Term(
         name="logistic regression on all signals",
         short="fitted: all, logistic",
-        what=f"every signal, those of neighbouring turns included, {_FITTED}",
+        what=f"every signal, those of neighbouring turns included, {_HELD_OUT}",
     ),
     "decay": Term(name="decay alone", short="decay alone", what="the most recent turns first"),
     "surprise": Term(
@@ -131,17 +131,13 @@ SIGNALS = {
         short="surprise",
         what="1 − the closest cosine among the 50 turns before: new content scores high",
     ),
-    "relevance": Term(
-        name="relevance", short="relevance", what="cosine of the turn and the query"
-    ),
+    "relevance": Term(name="relevance", short="relevance", what="cosine of the turn and the query"),
     "habituation": Term(
         name="habituation",
         short="habituation",
         what="1/(1 + earlier turns with cosine ≥ .6): what was often said scores low",
     ),
-    "lexical": Term(
-        name="BM25", short="BM25", what="BM25 divided by the largest of the query"
-    ),
+    "lexical": Term(name="BM25", short="BM25", what="BM25 divided by the largest of the query"),
     "length": Term(name="length", short="length", what="ln(1 + number of words)"),
     "surprisal": Term(
         name="summed surprisal", short="surprisal", what="how rare the turn's words are, summed"
@@ -175,9 +171,15 @@ METRICS = {
         short="nDCG@10",
         what="how well the first ten hold what matters, early places counting more; 1 is perfect",
     ),
-    "recall_5": Term(name="Recall@5", short="Recall@5", what="share of it among the first 5"),
-    "recall_10": Term(name="Recall@10", short="Recall@10", what="share of it among the first 10"),
-    "recall_20": Term(name="Recall@20", short="Recall@20", what="share of it among the first 20"),
+    "recall_5": Term(
+        name="Recall@5", short="Recall@5", what="share of what matters that is among the first 5"
+    ),
+    "recall_10": Term(
+        name="Recall@10", short="Recall@10", what="share of what matters that is among the first 10"
+    ),
+    "recall_20": Term(
+        name="Recall@20", short="Recall@20", what="share of what matters that is among the first 20"
+    ),
     "mrr": Term(name="MRR", short="MRR", what="mean of 1/place of the first relevant turn"),
 }
 
@@ -199,10 +201,10 @@ VERDICTS = {
 }
 
 STATUSES = {
-    "replication": "these data had been looked at when the claims and their margins were fixed, "
-    "so this repeats what was known and confirms nothing new",
-    "confirmatory": "nobody had looked at these data when the claims and their margins were "
-    "fixed, so this is a fair first test",
+    "replication": "these data were known when claim and margin were fixed, so this repeats "
+    "what was seen and confirms nothing new",
+    "confirmatory": "nobody had looked at these data when claim and margin were fixed, so this "
+    "is a fair first test",
 }
 
 TRUTHS = {
@@ -238,14 +240,19 @@ FILES = {
 
 def method(name: str) -> Term:
     """What is called by this id; an unknown id names itself."""
-    return METHODS.get(name) or Term(name=name, short=name)
+    return METHODS.get(name) or _itself(name)
 
 
 def signal(name: str) -> Term:
     """What is called by this id; an unknown id names itself."""
-    return SIGNALS.get(name) or Term(name=name, short=name)
+    return SIGNALS.get(name) or _itself(name)
 
 
 def metric(name: str) -> Term:
     """What is called by this id; an unknown id names itself."""
-    return METRICS.get(name) or Term(name=name, short=name)
+    return METRICS.get(name) or _itself(name)
+
+
+def _itself(name: str) -> Term:
+    seen = "".join(c if c.isprintable() else "\ufffd" for c in name)
+    return Term(name=seen, short=seen)

@@ -217,7 +217,7 @@ class Memory:
         query: str,
         top: int = 10,
         *,
-        time: float | str | datetime | None = None,
+        time: float | int | str | datetime | None = None,
         embedding: Array | None = None,
     ) -> list[Ranked]:
         """The turns that matter most to a query, the first one most; ties as they were said.
@@ -333,7 +333,7 @@ def _only(
     return found[wanted] if wanted is not None else next(iter(found.values()))
 
 
-def _seconds(time: float | str | datetime) -> float:
+def _seconds(time: float | int | str | datetime) -> float:
     if isinstance(time, datetime):
         time = (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
     try:

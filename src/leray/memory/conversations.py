@@ -155,10 +155,13 @@ class History:
 
     @property
     def times(self) -> np.ndarray:
-        """Seconds since 1970 (float64, ``[turns]``); a missing time takes the last one before."""
+        """Seconds since 1970 (float64, ``[turns]``); a missing time takes the last one before.
+
+        Where no turn has a time all are zero: then nothing decays, and the signal is constant.
+        """
         raw = np.array([np.nan if t.time is None else t.time for t in self.turns])
         if np.isnan(raw).all():
-            return np.arange(len(raw), dtype=np.float64)
+            return np.zeros(len(raw))
         known = np.where(~np.isnan(raw), np.arange(len(raw)), -1)
         last = np.maximum.accumulate(known)
         first = raw[~np.isnan(raw)][0]

@@ -78,6 +78,9 @@ class ImportanceModel(RegressorMixin, BaseEstimator):
     ([0.75, 0.25], 1.0, 4.0)
     """
 
+    n_features_in_: int  # set by scikit-learn's validation, and by from_json
+    feature_names_in_: Array
+
     def __init__(
         self,
         *,

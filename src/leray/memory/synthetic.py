@@ -52,8 +52,6 @@ class Population:
             common, in [0, 1].
         num_turns: T.
         num_relevant: Relevant turns of a query.
-        growing: Whether a query looks back only on the turns said before it (a random T/4 to T
-            of them), as with callbacks; otherwise every list has T turns.
     """
 
     correlation: Float[Array, "d d"]
@@ -65,7 +63,6 @@ class Population:
     shared: float = 0.36
     num_turns: int = 50
     num_relevant: int = 3
-    growing: bool = False
 
     def __post_init__(self) -> None:
         d = len(self.slopes)
@@ -78,16 +75,11 @@ class Population:
             raise ValueError(
                 f"rho must be in [0, 1) and shared in [0, 1]: {self.rho}, {self.shared}"
             )
-        if not 0 < self.num_relevant < self.shortest:
+        if not 0 < self.num_relevant < self.num_turns // 4:
             raise ValueError(
-                f"num_relevant must be in 1 .. {self.shortest - 1}, one less than the shortest "
-                f"list; got {self.num_relevant}"
+                f"num_relevant must be in 1 .. {self.num_turns // 4 - 1}, fewer than a quarter of "
+                f"the turns; got {self.num_relevant}"
             )
-
-    @property
-    def shortest(self) -> int:
-        """The fewest turns that a query can look back on."""
-        return self.num_turns // 4 if self.growing else self.num_turns
 
     @property
     def covariances(self) -> Covariances:
@@ -168,6 +160,11 @@ class Planted:
         k = y.shape[1] - self.num_relevant
         return y >= np.partition(y, k, axis=1)[:, k, None]
 
+    def conversations(self) -> list[range]:
+        """The queries of each conversation."""
+        stops = np.append(self.starts[1:], len(self.lengths))
+        return [range(a, b) for a, b in zip(self.starts, stops, strict=True)]
+
     def rows(self) -> tuple[Float[Array, "d rows"], Float[Array, " rows"]]:
         """All rows, query after query: x and y."""
         return np.moveaxis(self.x, 1, 0)[:, self.seen], self.y[self.seen]
@@ -201,16 +198,22 @@ def draw(population: Population, num_clusters: int, rng: np.random.Generator) ->
     slopes = p.slopes + p.slope_sd * rng.standard_normal((C, d))
     intercepts = p.intercept_sd * rng.standard_normal(C)
     y = intercepts[cluster, None] + np.einsum("qj,qjt->qt", slopes[cluster], x)
-    lengths = np.full(Q, p.num_turns)
-    if p.growing:
-        lengths = rng.integers(p.shortest, p.num_turns + 1, Q)
     return Planted(
         x=x,
         y=y + p.noise_sd * z[:, d],
-        lengths=lengths,
+        lengths=np.full(Q, p.num_turns),
         starts=np.cumsum(num_queries) - num_queries,
         num_relevant=p.num_relevant,
     )
+
+
+def grown(planted: Planted, rng: np.random.Generator) -> Planted:
+    """The same conversations with growing lists, as with callbacks: a query sees what came before.
+
+    Every query is asked at a random turn from T/4 to T, independently of everything.
+    """
+    T = planted.y.shape[1]
+    return replace(planted, lengths=rng.integers(T // 4, T + 1, len(planted.lengths)))
 
 
 def autoregression(

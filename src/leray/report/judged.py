@@ -43,15 +43,15 @@ def card(row: dict[str, Any], cluster_unit: str) -> dict[str, Any]:
 def _facts(row: dict[str, Any], claim: Claim | None, cluster_unit: str) -> list[tuple[str, str]]:
     """The terms of a card with what they hold; what is missing says why."""
     facts = [
-        ("Counted as true if", _region(row, claim)),
+        ("True if", _region(row, claim)),
         ("p-value", _p_value(row)),
-        ("Seen", numbers.count(row["n"], cluster_unit)),
-        ("Needed to decide", _needed(row, cluster_unit)),
+        ("Based on", numbers.count(row["n"], cluster_unit)),
+        ("Needed", _needed(row, cluster_unit)),
         ("How", row["method"]),
     ]
     if claim is not None:
-        facts[:0] = [("What is estimated", claim.estimand)]
-        facts.append(("Who says so", claim.source))
+        facts[:0] = [("Estimated", claim.estimand)]
+        facts.append(("Source", claim.source))
     return facts
 
 
@@ -115,9 +115,8 @@ def strip(row: dict[str, Any], claim: Claim | None) -> dict[str, Any] | None:
     ends, edges = [at(v) for v in row["interval"]], [at(v) for v in region]
     return {
         "region": (edges[0], round(edges[1] - edges[0], 2)),
+        "open": [side for side, v in zip(("left", "right"), region, strict=True) if math.isinf(v)],
         "interval": (ends[0], round(ends[1] - ends[0], 2)),
         "estimate": at(row["estimate"]),
-        "ticks": [
-            (at(edge), numbers.decimal(edge, 2)) for edge in region if math.isfinite(edge)
-        ],
+        "ticks": [(at(edge), numbers.decimal(edge, 2)) for edge in region if math.isfinite(edge)],
     }

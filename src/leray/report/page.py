@@ -7,6 +7,7 @@ the figures, whose text is escaped where they are made. No text of a conversatio
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,13 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
     return _typeset(result, details, draw(result, details))
 
 
-def _typeset(
-    result: dict[str, Any], details: dict[str, Any], pictures: dict[str, Picture]
-) -> str:
+def _typeset(result: dict[str, Any], details: dict[str, Any], pictures: dict[str, Picture]) -> str:
     html = _template().render(**_words(result, details), figures=pictures, svg=_inline(pictures))
     # JSON can hold lone surrogates and NUL, which are no characters of an HTML document.
     return html.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
 
+@functools.cache
 def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(_HERE, encoding="utf-8"),
@@ -98,10 +98,12 @@ def _words(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:
         "num_clusters": num_clusters,
         "cards": [card(row, result["data"]["cluster_unit"]) for row in result["verdicts"]],
         "weights": view.weight_rows(result),
-        "facts": _weight_facts(weights),
+        "facts": _weight_facts(weights, details),
+        "points": view.landscape_rows(result),
         "fitted_signals": fitted_signals,
         "fitted": fitted,
         "logistic": view.logistic_rows(result),
+        "logistic_recommended": weights["recommended"] == "logistic",
         "recommended": words.method(weights["recommended"]).name,
         "metrics": metrics,
         "methods": methods,
@@ -122,7 +124,7 @@ def _words(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _weight_facts(weights: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _weight_facts(weights: dict[str, Any], details: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and meaning of what is known about the exact weights."""
     return [
         (
@@ -134,7 +136,8 @@ def _weight_facts(weights: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "permutation p",
             numbers.probability(weights["p_value"]),
-            f"{weights['p_value_is']}: how often labels that mean nothing reach this r",
+            f"{weights['p_value_is']}: how often labels that mean nothing reach this r"
+            + _smallest(weights["p_value"], details.get("null") or {}),
         ),
         (
             "decay time τ",
@@ -147,3 +150,11 @@ def _weight_facts(weights: dict[str, Any]) -> list[tuple[str, str, str]]:
             "how far these weights are from satisfying the conditions of the optimum; 0 is exact",
         ),
     ]
+
+
+def _smallest(p_value: float, null: dict[str, Any]) -> str:
+    """That no smaller p-value was possible, where it is so: none of the draws reached r."""
+    drawn = null.get("num_permutations")
+    if not drawn or p_value * (drawn + 1) > 1 + 1e-9:
+        return ""
+    return f" (never, in {numbers.count(drawn)} rotations)"

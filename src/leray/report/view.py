@@ -7,6 +7,7 @@ from typing import Any
 
 from leray.figures import numbers, words
 from leray.figures.weights import CLAIMED
+from leray.memory.methods import INTUITIVE, OPTIMAL
 
 Row = dict[str, Any]
 _FOUND = {
@@ -75,6 +76,30 @@ def logistic_rows(result: Row) -> list[Row]:
     return [
         {"name": words.signal(s).name, "what": words.signal(s).what, "value": numbers.decimal(v)}
         for s, v in pairs
+    ]
+
+
+def landscape_rows(result: Row) -> list[Row]:
+    """The named points of the landscape: where they lie and their r on all conversations."""
+    weights, table = result["weights"], {row["method"]: row for row in result["table"]}
+    exact = {row["signal"]: row["estimate"] for row in weights["values"]}
+    grid = weights["grid"]
+    points = [
+        ("exact optimum", exact["decay"], exact["surprise"], weights["r"]),
+        ("best of the grid", grid["best"]["decay"], grid["best"]["surprise"], grid["best_r"]),
+    ]
+    for name, w in (("optimal", OPTIMAL), ("intuitive", INTUITIVE)):
+        if name in table:
+            r = table[name]["metrics"]["r"]["estimate"]
+            points.append((words.method(name).name, w[0], w[1], r))
+    return [
+        {
+            "name": name,
+            "decay": numbers.decimal(decay),
+            "surprise": numbers.decimal(surprise),
+            "r": numbers.decimal(r, 4),
+        }
+        for name, decay, surprise, r in points
     ]
 
 

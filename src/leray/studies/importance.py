@@ -33,6 +33,7 @@ from leray.memory.methods import (
     linear,
     linear_candidates,
 )
+from leray.memory.weights import LinearWeights
 
 Array = np.ndarray
 Drive = Callable[[Any], Any]
@@ -131,16 +132,6 @@ def decay_times(truth: Truth) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
-    """Weights that a person could use: what was fitted, on which signals, with which τ (s)."""
-
-    method: str
-    signals: tuple[str, ...]
-    values: Array
-    tau: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All that the verdicts, the table and the report are read off.
 
@@ -165,7 +156,7 @@ class Evidence:
     comparison: Comparison
     resamples: Resamples | None
     largest_r: Array
-    fitted: dict[str, Weights]
+    fitted: dict[str, LinearWeights]
     grid: Array
     renormalised: Array
     histograms: dict[str, tuple[Array, Array]] = field(default_factory=dict)
@@ -284,21 +275,21 @@ def landscape(evidence: Evidence) -> Array:
 
 def _methods(
     prepared: Prepared, moments: Array, taus: tuple[float, ...], sizes: Array, drive: Drive
-) -> tuple[dict[str, Scorer], dict[str, Weights]]:
+) -> tuple[dict[str, Scorer], dict[str, LinearWeights]]:
     """A scorer for each method (held out where fitted), and the weights fitted on everything."""
     blocks, clusters = prepared.blocks, prepared.clusters
     candidates = linear_candidates(taus)
     sums = drive(WeightSearch(blocks=blocks, candidates=tuple(candidates), clusters=clusters))
     scorers: dict[str, Scorer] = {m: _formula(f) for m, f in FORMULAS.items()}
-    fitted: dict[str, Weights] = {}
+    fitted: dict[str, LinearWeights] = {}
     for c in candidates:
         held_out, best = choose_held_out(sums[c.method], sizes)
         if len(clusters) > 1 or len(c.weights) == 1:
             scorers[c.method] = _chosen(c, held_out)
         names, values, tau = compact(c, best)
-        fitted[c.method] = Weights(method=c.method, signals=names, values=values, tau=tau)
+        fitted[c.method] = LinearWeights(method=c.method, signals=names, values=values, tau=tau)
     w, tau, _ = best_over_tau(moments.sum(axis=1))
-    fitted["pearson"] = Weights(method="pearson", signals=FOUR, values=w, tau=taus[int(tau)])
+    fitted["pearson"] = LinearWeights(method="pearson", signals=FOUR, values=w, tau=taus[int(tau)])
     if len(clusters) > 1:
         scorers |= _held_out(prepared, moments, taus, fitted, drive)
     return {m: scorers[m] for m in ORDER if m in scorers}, fitted
@@ -308,14 +299,14 @@ def _held_out(
     prepared: Prepared,
     moments: Array,
     taus: tuple[float, ...],
-    fitted: dict[str, Weights],
+    fitted: dict[str, LinearWeights],
     drive: Drive,
 ) -> dict[str, Scorer]:
     weights, tau = pearson_held_out(moments)
     # The regression takes the decay time that Pearson's optimum chose on the same conversations.
     times = np.array([taus[t] for t in (int(best_over_tau(moments.sum(axis=1))[1]), *tau)])
     logistic = drive(HeldOutLogistic(blocks=prepared.blocks, clusters=prepared.clusters, tau=times))
-    fitted["logistic"] = Weights(
+    fitted["logistic"] = LinearWeights(
         method="logistic", signals=ALL, values=logistic[0], tau=float(times[0])
     )
     return {

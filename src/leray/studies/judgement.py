@@ -31,7 +31,8 @@ from leray.memory.blocks import DAY, FOUR
 from leray.memory.conversations import Truth
 from leray.memory.methods import FITTED
 from leray.memory.retrieval import METRICS
-from leray.studies.importance import CLAIMS, LEVEL, Evidence, Weights, comparisons
+from leray.memory.weights import LinearWeights
+from leray.studies.importance import CLAIMS, LEVEL, Evidence, comparisons
 
 Array = np.ndarray
 FEW_CLUSTERS = 10  # below it the jackknife-t form; coverage of each: docs/benchmarks/coverage.txt
@@ -197,7 +198,7 @@ def simultaneous(
     ]
 
 
-def recommendation(evidence: Evidence) -> tuple[Weights, str]:
+def recommendation(evidence: Evidence) -> tuple[LinearWeights, str]:
     """What a person should do, in one sentence, and the weights to do it with."""
     names, _ = comparisons(evidence.comparison)
     alone = evidence.fitted["relevance"]

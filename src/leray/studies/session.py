@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import InitVar, asdict, dataclass
+from dataclasses import InitVar, asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from leray.memory.blocks import ALL, FOUR
 from leray.memory.conversations import Corpus
 from leray.memory.labels import Asked
 from leray.memory.methods import FITTED
+from leray.memory.weights import Embedder, LinearWeights
 from leray.runs import Key, MemoryStore, RunFolder, drive
 from leray.runs.computation import Samples, State
 from leray.studies import judgement
@@ -130,6 +132,7 @@ def _run(
         "advice": advice,
     }
     folder.write_verdicts(result["verdicts"])
+    folder.write("weights.json", _with_provenance(chosen, corpus, folder, encoder).to_json())
     details = _details(evidence)
     if request.include_text:
         details["texts"] = _texts(asked)
@@ -230,6 +233,28 @@ def _weights(evidence: Evidence, recommended: str) -> dict[str, Any]:
         },
         "recommended": recommended,
     }
+
+
+def _with_provenance(
+    weights: LinearWeights, corpus: Corpus, folder: RunFolder, encoder: EncoderFolder
+) -> LinearWeights:
+    """The weights to use, with where they come from."""
+    own = corpus.truth == "evidence" and corpus.conversations[0].turns[0].embedding is not None
+    return replace(
+        weights,
+        embedder=None
+        if own
+        else Embedder(name=encoder.path.parent.name, fingerprint=encoder.fingerprint()),
+        provenance={
+            "data": corpus.name,
+            "truth": corpus.truth,
+            "study": "importance",
+            "run": folder.path.name,
+            "preset": folder.config["preset"],
+            "seed": folder.config["seed"],
+            "leray": version("leray"),
+        },
+    )
 
 
 def _details(evidence: Evidence) -> dict[str, Any]:
