@@ -30,7 +30,7 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict = {}
     for block in blocks("python"):
         exec(block, names)
-    assert [r.turn.id for r in names["best"]][0] == "1"
+    assert names["best"][0].turn.id == "1"
     assert len(names["best"]) == 3
     assert sum(names["best"][0].shares.values()) == pytest.approx(names["best"][0].score)
     assert {r.turn.id for r in names["memory"].rank("a swim in the lake", top=2)} == {"1", "4"}

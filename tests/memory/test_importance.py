@@ -127,6 +127,14 @@ def test_constant_signals_get_no_weight() -> None:
     np.testing.assert_allclose(model.weights_, [*ImportanceModel().fit(X, y).weights_, 0.0])
 
 
+def test_a_column_that_comes_twice_changes_nothing() -> None:
+    """Identity: the same prediction, though the covariances of nine columns are singular."""
+    X, y, _ = planted(num_signals=8)
+    once, twice = ImportanceModel().fit(X, y), ImportanceModel()
+    twice.fit(np.column_stack([X, X[:, 2]]), y)
+    np.testing.assert_allclose(twice.predict(np.column_stack([X, X[:, 2]])), once.predict(X))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

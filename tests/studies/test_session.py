@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from leray.studies.importance import CLAIMS
 from leray.studies.session import Request, run_importance
 from planted import write_planted
 
+ROOT = Path(__file__).parents[2]
 ROW = {"claim", "statement", "data", "status", "verdict", "estimate", "interval", "level"} | {
     "interval_kind", "margin", "null", "p_value", "n", "n_needed", "method",
 }  # fmt: skip
@@ -57,6 +59,8 @@ def test_result_has_the_documented_shape(whole: tuple[dict, Path]) -> None:
             assert metric["level"] == 0.95
     assert [v["claim"] for v in result["verdicts"]] == [c.id for c in CLAIMS]
     assert all(set(v) >= ROW for v in result["verdicts"])
+    schema = json.loads((ROOT / "docs" / "result.schema.json").read_text())
+    jsonschema.validate(result, schema)
     assert json.loads((out / "result.json").read_text()) == result
     assert json.loads((out / "verdicts.json").read_text()) == result["verdicts"]
 

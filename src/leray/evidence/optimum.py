@@ -115,8 +115,11 @@ def _solve(blocks: Array, right: Array) -> Array:
 def _each_nnls(S: Array, b: Array, varies: Array) -> Array:
     z = np.zeros_like(b)
     for n, keep in enumerate(varies):
-        L = np.linalg.cholesky(S[n][np.ix_(keep, keep)])
-        z[n, keep] = nnls(L.T, np.linalg.solve(L, b[n, keep]))[0]
+        # S = (V √λ)(V √λ)ᵀ serves where S is singular, as Cholesky's factor would not.
+        variance, V = np.linalg.eigh(S[n][np.ix_(keep, keep)])
+        kept = variance > _CONSTANT * variance[-1]
+        L = V[:, kept] * np.sqrt(variance[kept])
+        z[n, keep] = nnls(L.T, V[:, kept].T @ b[n, keep] / np.sqrt(variance[kept]))[0]
     return z
 
 

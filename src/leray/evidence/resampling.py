@@ -7,7 +7,7 @@ can persist, resume and share them. What they resample is small: sums by cluster
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from leray.evidence.optimum import fixed_optimum, simplex_optimum
 from leray.evidence.permutation import draw_rotations
 
 
+@runtime_checkable
 class RandomKey(Protocol):
     """Where a step's randomness comes from: a fresh generator, the same for the same key."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+Number = float | int  # JSON has both
 MISSING = "–"
 MINUTE, HOUR, DAY, YEAR = 60.0, 3600.0, 86400.0, 365 * 86400.0
 _SPANS = ((YEAR, "year", "y"), (DAY, "day", "d"), (HOUR, "hour", "h"), (MINUTE, "minute", "min"))
 
 
-def decimal(value: float | None, digits: int = 3) -> str:
+def decimal(value: Number | None, digits: int = 3) -> str:
     """A number with fixed decimals.
 
     >>> decimal(-0.27004), decimal(None), decimal(-0.0001)
@@ -27,7 +28,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
-def between(ends: Sequence[float] | None, digits: int = 3) -> str:
+def between(ends: Sequence[Number] | None, digits: int = 3) -> str:
     """Both ends of an interval.
 
     >>> between([-0.0412, 0.2446])
@@ -36,7 +37,7 @@ def between(ends: Sequence[float] | None, digits: int = 3) -> str:
     return MISSING if ends is None else f"{decimal(ends[0], digits)} to {decimal(ends[1], digits)}"
 
 
-def percent(level: float) -> str:
+def percent(level: Number) -> str:
     """A confidence level.
 
     >>> percent(0.95), percent(0.9875)
@@ -45,7 +46,7 @@ def percent(level: float) -> str:
     return f"{100 * level:.6g}%"
 
 
-def probability(p: float | None) -> str:
+def probability(p: Number | None) -> str:
     """A p-value: to two significant figures, never 0.
 
     >>> probability(0.001953125), probability(9.99990000099999e-06), probability(0.5)
@@ -59,7 +60,7 @@ def probability(p: float | None) -> str:
     return f"{p:.{max(2, 1 - exponent)}f}"
 
 
-def scientific(value: float | None) -> str:
+def scientific(value: Number | None) -> str:
     """A tiny number.
 
     >>> scientific(1.6008e-16), scientific(0.0)
@@ -74,7 +75,7 @@ def scientific(value: float | None) -> str:
     return f"{digits.replace('-', '−')} × 10{raised}"
 
 
-def count(value: float | None, unit: str = "") -> str:
+def count(value: Number | None, unit: str = "") -> str:
     """A count, with the unit in the right number where one is given.
 
     >>> count(1192166), count(1, "conversations"), count(10, "conversations of one person")
@@ -90,7 +91,7 @@ def count(value: float | None, unit: str = "") -> str:
     return f"{value:,} {head} {rest}".rstrip()
 
 
-def span(seconds: float | None, *, short: bool = False) -> str:
+def span(seconds: Number | None, *, short: bool = False) -> str:
     """A time constant, in the largest unit that holds it whole.
 
     >>> span(2592000.0), span(3600.0), span(600.0, short=True)
@@ -105,7 +106,7 @@ def span(seconds: float | None, *, short: bool = False) -> str:
     return f"{seconds:.4g} s"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: Number | None) -> str:
     """How long something took.
 
     >>> seconds(0.374), seconds(28.03), seconds(1800.0), seconds(5400.0)

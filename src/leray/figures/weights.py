@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def weights(result: dict[str, Any], details: dict[str, Any]) -> Picture:
         )
 
 
-def _density(axes: Axes, counts: list[int] | None, y: float) -> None:
+def _density(axes: Axes, counts: Sequence[numbers.Number] | None, y: int) -> None:
     """A histogram on (0, 1) that stands on the line y, as high as its largest bin."""
     if not counts or not max(counts):
         return
@@ -67,7 +68,7 @@ def _density(axes: Axes, counts: list[int] | None, y: float) -> None:
     axes.stairs(heights, edges, baseline=y, fill=True, color=SKY, alpha=0.35, linewidth=0)
 
 
-def _weight(axes: Axes, row: dict[str, Any], y: float) -> None:
+def _weight(axes: Axes, row: dict[str, Any], y: int) -> None:
     if row["interval"] is not None:
         axes.plot(row["interval"], (y, y), color=BLUE, linewidth=2.2, solid_capstyle="round")
     axes.plot(row["estimate"], y, "o", color=BLUE, markersize=7, markeredgecolor="white")

@@ -88,11 +88,10 @@ class GrowingHistory:
         return np.array(named)[np.asarray(self._speaker)]
 
     def _time(self, turn: Turn) -> float:
-        n = len(self)
         if turn.time is None:
-            return self._times[-1] if self._timed else float(n)
+            return self._times[-1] if self._timed else 0.0
         if not self._timed:  # turns before the first known time are taken to have it
-            self._times, self._timed = array("d", [turn.time] * n), True
+            self._times, self._timed = array("d", [turn.time] * len(self)), True
         return turn.time
 
 

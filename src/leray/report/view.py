@@ -123,7 +123,7 @@ def comparison(result: Row) -> tuple[list[words.Term], list[Row]]:
     return [words.metric(k) for k in metrics], rows
 
 
-def _cell(value: Row | None, best: float) -> Row:
+def _cell(value: Row | None, best: numbers.Number) -> Row:
     if value is None:
         return {"estimate": numbers.MISSING, "interval": "", "best": False}
     return {
@@ -204,6 +204,6 @@ def environment_rows(environment: Row) -> tuple[list[tuple[str, str]], list[tupl
     return chief, sorted(packages.items(), key=lambda item: item[0].lower())
 
 
-def _share(value: float | None) -> float | None:
+def _share(value: numbers.Number | None) -> float | None:
     """A weight as the percentage that its bar is wide; None for no bar."""
     return None if value is None or not 0 <= value <= 1 else round(100 * value, 1)
