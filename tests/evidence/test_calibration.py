@@ -50,7 +50,7 @@ def interior() -> dict[str, np.ndarray]:
 
 
 def test_cluster_intervals_of_r_and_of_weights_cover(interior: dict[str, np.ndarray]) -> None:
-    """Statistical: studentised for r, jackknife-t for weights, within 4.5 standard errors of 95%."""
+    """Statistical: studentised for r, jackknife-t for weights, 4.5 standard errors of 95%."""
     r = coverage(interior["r"][:, MEAN_KINDS.index("studentised")], INTERIOR.pearson(ONE))
     assert abs(errors(r, 0.95)) < 4.5
     for j, truth in enumerate(INTERIOR.optimum):

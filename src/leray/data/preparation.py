@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from leray.errors import LerayError
 from leray.memory.blocks import Block, Embedded, block
@@ -65,7 +66,8 @@ def prepare(
     """Embed what needs it, all texts of all histories at once, and compute the blocks."""
     used = [a for a in asked if a.asks]
     vectors = _vectors(used, embed, ready=corpus.truth == "evidence")
-    blocks = tuple(block(a, v, taus) for a, v in zip(used, vectors, strict=True))
+    with threadpool_limits(limits=1):  # many small products: threads would only wait on each other
+        blocks = tuple(block(a, v, taus) for a, v in zip(used, vectors, strict=True))
     dropped = sum((a.dropped for a in asked), start=Counter[str]())
     return Prepared(
         blocks=blocks,

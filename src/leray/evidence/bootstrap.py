@@ -26,7 +26,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special, stats
+from scipy import special
 
 Array = np.ndarray
 _BOUNDARY = 1e-9  # a weight closer than this to 0 or 1 stands there
@@ -103,7 +103,7 @@ def jackknife_t_ends(
     estimate: Array, left_out: Float[Array, "clusters ..."], level: float
 ) -> tuple[Array, Array]:
     """θ ± t_{C−1} times the jackknife standard error."""
-    half = stats.t.ppf((1 + level) / 2, left_out.shape[0] - 1) * jackknife_se(left_out)
+    half = special.stdtrit(left_out.shape[0] - 1, (1 + level) / 2) * jackknife_se(left_out)
     return estimate - half, estimate + half
 
 
@@ -150,7 +150,7 @@ def weight_intervals(
         raise ValueError(f"a cluster interval needs at least two clusters, got {C}")
     tail = (1 - level) / 2
     low, high = (np.clip(e, 0.0, 1.0) for e in jackknife_t_ends(estimate, left_out, level))
-    beyond = special.ndtr(np.sqrt(C / (C - 1)) * stats.t.ppf(tail / 2, C - 1))
+    beyond = special.ndtr(np.sqrt(C / (C - 1)) * special.stdtrit(C - 1, tail / 2))
     floor, ceiling = np.quantile(resampled, [beyond, 1 - beyond], axis=0)
     zero = (estimate <= _BOUNDARY) | ((resampled <= _BOUNDARY).mean(axis=0) >= tail)
     one = (estimate >= 1 - _BOUNDARY) | ((resampled >= 1 - _BOUNDARY).mean(axis=0) >= tail)
@@ -250,26 +250,3 @@ def _correlation_gradient(total: Array) -> tuple[Array, Array]:
         axis=-1,
     )
     return r, np.where(scale[..., None] > 0, gradient, 0.0)
-
-
-def weight_intervals(
-    estimate: Float[Array, " d"],
-    resampled: Float[Array, "resamples d"],
-    left_out: Float[Array, "clusters d"],
-    level: float,
-) -> list[Interval]:
-    """Intervals of weights on the simplex: jackknife-t inside, one-sided on the boundary."""
-    low, high = jackknife_t_ends(estimate, left_out, level)
-    upper = np.quantile(resampled, level, axis=0)
-    on_edge = ((resampled <= 1e-9).mean(axis=0) >= (1 - level) / 2) | (estimate <= 1e-9)
-    return [
-        Interval(
-            estimate=float(w),
-            low=0.0 if edge else max(0.0, float(a)),
-            high=float(max(u, w)) if edge else min(1.0, float(b)),
-            level=level,
-            kind="upper" if edge else "jackknife-t",
-            n=len(left_out),
-        )
-        for w, a, b, u, edge in zip(estimate, low, high, upper, on_edge, strict=True)
-    ]

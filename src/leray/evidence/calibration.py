@@ -70,7 +70,7 @@ class Criterion:
         """Whether the rate is what it must be."""
         if self.tolerance is None:
             se = np.sqrt(self.nominal * (1 - self.nominal) / rate.trials)
-            return rate.value >= self.nominal - 2 * se
+            return bool(rate.value >= self.nominal - 2 * se)
         return abs(rate.value - self.nominal) <= self.tolerance + _ROUNDING
 
     def __str__(self) -> str:

@@ -50,7 +50,7 @@ def p_value(null: Float[Array, " draws"], observed: float, *, identity_in_null: 
 
 
 def rotation_products(
-    x: Sequence[Float[Array, "d turns"]], y: Sequence[Float[Array, " turns"]]
+    x: Sequence[Float[Array, "d _"]], y: Sequence[Float[Array, " _"]]
 ) -> Float[Array, "rotations d"]:
     """Σ_q x_q · y_q rotated by every angle, for the queries q of one conversation together.
 

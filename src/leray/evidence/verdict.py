@@ -117,8 +117,9 @@ def decide(claim: Claim, low: float, high: float) -> Decision:
 def num_needed(claim: Claim, interval: Interval) -> int | None:
     """How many clusters would decide, the half-width shrinking as 1/√n around the estimate.
 
-    n (h/δ)², where δ is the distance from the estimate to the nearest edge of the region and h
-    the reach of the interval towards that edge.
+    n (h/δ)², where δ is the distance from the estimate to an edge of the region and h the reach
+    of the interval towards that edge; the edge that asks for most counts. Inside the region both
+    must be cleared; outside both lie on one side, and the nearest asks for most.
     """
     edges = [edge for edge in claim.region if math.isfinite(edge)]
     needed = []
@@ -132,9 +133,7 @@ def num_needed(claim: Claim, interval: Interval) -> int | None:
         if gap == 0 or not math.isfinite(reach):
             return None
         needed.append(math.ceil(interval.n * (reach / gap) ** 2))
-    inside = claim.region[0] <= interval.estimate <= claim.region[1]
-    # Inside the region both edges must be cleared; outside it only the nearest matters.
-    return max(*needed, interval.n + 1) if inside else max(min(needed), interval.n + 1)
+    return max(*needed, interval.n + 1)
 
 
 def judge(

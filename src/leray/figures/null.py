@@ -51,7 +51,7 @@ def null_distribution(result: dict[str, Any], details: dict[str, Any]) -> Pictur
             f"labels by a random amount, {total} times, the weights chosen anew each time. "
             f"p = {numbers.probability(p)}: {fitted['p_value_is']}. It asks whether there is any "
             "signal at all, not whether it is large; it assumes that a conversation's turns do "
-            "not change in kind from start to end.",
+            "not change in kind from start to end. A test, without an interval.",
             alt=f"Histogram of the largest r by chance, from {numbers.decimal(field['edges'][0])} "
             f"to {numbers.decimal(field['edges'][-1])}; the observed value is "
             f"{numbers.decimal(observed, 4)}, p = {numbers.probability(p)}.",

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from leray.memory.blocks import AGE, ALL, FIVE, FOUR, RECENCY, Block, decay_name, with_tau
 
@@ -165,10 +164,8 @@ def reciprocal_rank_fusion(block: Block) -> Array:
 
     Source: Cormack, Clarke and Büttcher (SIGIR 2009), k = 60.
     """
-    score = np.zeros(block.x.shape[1])
-    for values in block.rows(("relevance", "lexical")):
-        score += _each_query(block, values, lambda v: 1.0 / (60.0 + rankdata(-v)))
-    return score
+    near, shared = block.rows(("relevance", "lexical"))
+    return 1.0 / (60.0 + ranks(block, -near)) + 1.0 / (60.0 + ranks(block, -shared))
 
 
 def generative_agents_paper(block: Block) -> Array:
@@ -191,8 +188,7 @@ def generative_agents_code(block: Block) -> Array:
     weights are those of the code. Surprise stands in for importance. Source: the file retrieve.py
     of the repository joonspk-research/generative_agents.
     """
-    age_rank = _each_query(block, block.rows((RECENCY,))[0], rankdata)
-    recency = 0.99**age_rank
+    recency = 0.99 ** ranks(block, block.rows((RECENCY,))[0])
     near, importance = block.rows(("relevance", "surprise"))
     parts = ((0.5, recency), (3.0, near), (2.0, importance))
     return sum((w * _each_query(block, v, _min_max) for w, v in parts), start=random(block))
@@ -224,6 +220,21 @@ def linear(block: Block, signals: Sequence[str], weights: Array, tau: float) -> 
 def design(block: Block, tau: float) -> Float[Array, "rows signals"]:
     """All signals of a block, a row a pair, for the logistic regression."""
     return block.rows(with_tau(ALL, tau)).T
+
+
+def ranks(block: Block, values: Array) -> Array:
+    """The rank of each value within its query, from 1 for the smallest; ties share their mean."""
+    query = np.repeat(np.arange(len(block.clusters)), np.diff(block.offsets))
+    order = np.lexsort((values, query))
+    sorted_values, sorted_query = values[order], query[order]
+    starts = np.ones(len(values), dtype=bool)
+    starts[1:] = (np.diff(sorted_query) != 0) | (np.diff(sorted_values) != 0)
+    first = np.flatnonzero(starts)
+    last = np.append(first[1:], len(values)) - 1
+    group = np.cumsum(starts) - 1
+    out = np.empty(len(values))
+    out[order] = (first + last)[group] / 2 + 1 - block.offsets[sorted_query]
+    return out
 
 
 def _each_query(block: Block, values: Array, transform: Callable[[Array], Array]) -> Array:

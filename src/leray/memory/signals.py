@@ -8,6 +8,7 @@ turn's own rare words: there the words are masked.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ def surprise(
     """
     n = len(E)
     nearest = np.full(n, 0.0, dtype=E.dtype)
-    step = max(window, 64)
+    step = 4 * window
     for start in range(1, n, step):
         rows = np.arange(start, min(start + step, n))
         first = max(0, start - window)
@@ -152,8 +153,9 @@ def surprisal(
     turns: Sequence[Sequence[str]], counts: Mapping[str, int], num_words: int
 ) -> Float[Array, " n"]:
     """Summed surprisal Σ −ln p(w) of a turn's tokens, p(w) = (count + 1)/(num_words + types)."""
-    total = np.log(num_words + len(counts) + 1)
-    return np.array([sum(total - np.log1p(counts.get(w, 0)) for w in t) for t in turns])
+    total = math.log(num_words + len(counts) + 1)
+    bits = {w: total - math.log1p(counts.get(w, 0)) for t in turns for w in t}
+    return np.array([sum(map(bits.__getitem__, t)) for t in turns], dtype=np.float64)
 
 
 def named(queries: Sequence[Sequence[str]], speakers: Sequence[str]) -> Float[Array, "q n"]:

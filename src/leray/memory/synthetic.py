@@ -219,7 +219,7 @@ def grown(planted: Planted, rng: np.random.Generator) -> Planted:
 def autoregression(
     shape: tuple[int, ...], rho: float, rng: np.random.Generator
 ) -> Float[Array, "*shape"]:
-    """Stationary AR(1) series with variance 1 along the last axis: u_t = ρ u_{t−1} + √(1−ρ²) ε_t."""
+    """Stationary AR(1) series of variance 1 along the last axis: u_t = ρ u_{t−1} + √(1−ρ²) ε_t."""
     innovations = rng.standard_normal(shape)
     innovations[..., 1:] *= np.sqrt(1 - rho**2)
     return np.asarray(lfilter([1.0], [1.0, -rho], innovations, axis=-1))

@@ -204,6 +204,6 @@ def environment_rows(environment: Row) -> tuple[list[tuple[str, str]], list[tupl
     return chief, sorted(packages.items(), key=lambda item: item[0].lower())
 
 
-def _share(value: numbers.Number | None) -> float | None:
+def _share(value: numbers.Number | None) -> numbers.Number | None:
     """A weight as the percentage that its bar is wide; None for no bar."""
     return None if value is None or not 0 <= value <= 1 else round(100 * value, 1)

@@ -312,7 +312,9 @@ def _row_ends(
     sums = np.array([rows.sum(axis=0), *drawn])
     r = correlations(np.eye(len(sums)), sums[:, None])[0][:, 0]
     half = stats.norm.ppf((1 + level) / 2) / np.sqrt(n - 3)
-    return np.array([np.tanh(np.arctanh(r[0]) + [-half, half]), percentile_ends(r[1:], level)])
+    return np.array(
+        [np.tanh(np.arctanh(r[0]) + half * np.array([-1, 1])), percentile_ends(r[1:], level)]
+    )
 
 
 def _stacked(each: list[Samples]) -> Samples:

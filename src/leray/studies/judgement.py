@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from leray.evidence.bootstrap import (
     Interval,
@@ -180,7 +180,7 @@ def simultaneous(
     columns = [len(theta) - len(every) + k for k in place]
     theta, se = theta[columns], se[columns]
     if C < FEW_CLUSTERS or pivots is None:
-        q = stats.t.ppf(1 - (1 - level) / (2 * len(names)), C - 1)
+        q = special.stdtrit(C - 1, 1 - (1 - level) / (2 * len(names)))
         kind = "jackknife-t, Bonferroni over methods"
     else:
         q = np.quantile(np.abs(pivots[:, columns]).max(axis=1), level)
@@ -262,7 +262,7 @@ def _intervals(
     if C < 2:
         low, high, kind = theta - np.inf, theta + np.inf, "none: one conversation"
     elif C < FEW_CLUSTERS or pivots is None:
-        half = stats.t.ppf((1 + level) / 2, C - 1) * se
+        half = special.stdtrit(C - 1, (1 + level) / 2) * se
         low, high, kind = theta - half, theta + half, "jackknife-t"
     else:
         (low, high), kind = studentised_ends(pivots, theta, se, level), "studentised"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from leray.data.embeddings import EmbeddingJob
 from leray.data.encoders import EncoderFolder, find_encoder
@@ -109,7 +110,8 @@ def _run(
     encoder = find_encoder(request.embedder, device=request.device)
     prepared = prepare(asked, corpus, lambda texts: _embed(texts, encoder, folder), taus)
     key = Key.root(request.seed)
-    evidence = gather(prepared, taus, size, lambda c: folder.drive(c, key=key, workers=workers))
+    with threadpool_limits(limits=1):
+        evidence = gather(prepared, taus, size, lambda c: folder.drive(c, key=key, workers=workers))
     verdicts = judgement.verdicts(
         evidence,
         judgement.Setting(data=corpus.name, seen=corpus.seen, truth=corpus.truth),
