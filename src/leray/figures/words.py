@@ -224,15 +224,16 @@ COMPUTATIONS = {
 
 FILES = {
     "report.html": "this page",
-    "result.json": "every number of this page, as `--json` prints it",
+    "result.json": "every number of this page, as --json prints it",
     "details.json": "what the figures are drawn from",
+    "weights.json": "the recommended weights, for use",
     "verdicts.json": "the verdicts, with the hash of each claim",
     "config.toml": "the settings of the run",
     "env.json": "the computer and the version of every package",
     "status.json": "how the run ended and the seconds it took",
     "events.jsonl": "what happened when; never the text of a conversation",
     "samples.parquet": "the resamples and the null distribution, a row a draw",
-    "checkpoints/": "what `--resume` goes on from",
+    "checkpoints/": "what --resume goes on from",
     "figures/": "the figures, as SVG",
     "MANIFEST.sha256": "the checksum of every file",
 }

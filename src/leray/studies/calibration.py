@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import special
 
 from leray.evidence.bootstrap import (
     bca_ends,
@@ -311,10 +311,10 @@ def _row_ends(
     drawn = [np.bincount(rng.integers(n, size=n), minlength=n) @ rows for _ in range(num_resamples)]
     sums = np.array([rows.sum(axis=0), *drawn])
     r = correlations(np.eye(len(sums)), sums[:, None])[0][:, 0]
-    half = stats.norm.ppf((1 + level) / 2) / np.sqrt(n - 3)
-    return np.array(
-        [np.tanh(np.arctanh(r[0]) + half * np.array([-1, 1])), percentile_ends(r[1:], level)]
-    )
+    half = special.ndtri((1 + level) / 2) / np.sqrt(n - 3)
+    fisher = np.tanh(np.arctanh(r[0]) + half * np.array([-1, 1]))
+    low, high = percentile_ends(r[1:, None], level)
+    return np.array([fisher, [low[0], high[0]]])
 
 
 def _stacked(each: list[Samples]) -> Samples:

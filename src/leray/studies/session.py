@@ -242,11 +242,10 @@ def _with_provenance(
 ) -> LinearWeights:
     """The weights to use, with where they come from."""
     own = corpus.truth == "evidence" and corpus.conversations[0].turns[0].embedding is not None
+    name = encoder.path.parent.name if encoder.path.name == "model" else encoder.path.name
     return replace(
         weights,
-        embedder=None
-        if own
-        else Embedder(name=encoder.path.parent.name, fingerprint=encoder.fingerprint()),
+        embedder=None if own else Embedder(name=name, fingerprint=encoder.fingerprint()),
         provenance={
             "data": corpus.name,
             "truth": corpus.truth,
