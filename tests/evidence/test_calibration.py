@@ -44,7 +44,7 @@ def interior() -> dict[str, np.ndarray]:
             num_clusters=40,
             with_scores=True,
             num_datasets=DATASETS,
-            num_resamples=400,
+            num_resamples=300,
         )
     )
 
@@ -74,7 +74,7 @@ def test_reported_weights_near_zero_are_covered() -> None:
             num_clusters=40,
             with_scores=False,
             num_datasets=DATASETS,
-            num_resamples=400,
+            num_resamples=300,
         )
     )
     reported = ends["weights"][:, WEIGHT_KINDS.index("reported")]

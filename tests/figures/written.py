@@ -35,7 +35,7 @@ def written_result(*, one: bool = False, truth: str = "evidence") -> dict[str, A
 
 def written_details(*, one: bool = False, taus: tuple[float, ...] = (MONTH,)) -> dict[str, Any]:
     """What the figures are drawn from."""
-    grid = (0.1, 0.4, 0.7)
+    grid = (0.1, 0.4, 0.6)
     return {
         "landscape": {
             "signals": list(FOUR),

@@ -122,7 +122,7 @@ def test_only_the_order_counts_and_queries_stand_alone(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("share", [0.01, 0.5])
+@pytest.mark.parametrize("share", [0.03, 0.5])
 def test_the_search_is_the_metric(dtype: type, share: float) -> None:
     """Oracle: nDCG@10 by query_metrics, for random weights and many ties.
 
@@ -138,7 +138,7 @@ def test_the_search_is_the_metric(dtype: type, share: float) -> None:
     relevant[offsets[:-1]] = True
     counts = np.add.reduceat(relevant, offsets[:-1])
     assert (counts <= 4).any()
-    assert (counts > 4).any() == (share == 0.5)
+    assert (counts > 4).any()
     weights = np.concatenate([rng.integers(0, 5, (12, 3)) / 4, np.zeros((1, 3))])
     found = ndcg_search(x, relevant, offsets, weights)
     column = METRICS.index("ndcg_10")

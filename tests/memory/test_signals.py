@@ -38,7 +38,7 @@ def test_decay_is_the_exponential_of_age(ages: list[float], tau: float) -> None:
 @pytest.mark.parametrize("window", [1, 3, 50, 64, 200])
 @pytest.mark.parametrize("n", [1, 2, 51, 65, 301])
 def test_surprise_looks_at_the_turns_before_in_its_window(n: int, window: int) -> None:
-    """Oracle: a loop; n and window on both sides of the tile's 64."""
+    """Oracle: a loop; n and window on both sides of a tile, which is four windows."""
     A, E = unit(1, n), unit(2, n)
     expected = [1.0]
     for i in range(1, n):

@@ -81,7 +81,7 @@ def test_autoregression() -> None:
 
 def test_queries_of_a_conversation_share_their_part() -> None:
     """Statistical: 36% of the variance of signals and of the noise is common to two queries."""
-    planted = draw(NOTHING, 8000, np.random.default_rng(6))
+    planted = draw(NOTHING, 4000, np.random.default_rng(6))
     pairs = np.array([q[0] for q in planted.conversations() if len(q) > 1])
     for values in (planted.x[:, 0], planted.y):
         products = values[pairs, 7] * values[pairs + 1, 7]

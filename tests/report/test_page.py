@@ -101,9 +101,14 @@ def test_nothing_is_loaded(html):
     assert not any(a.startswith("on") or a == "src" for _, *names in tags for a in names)
 
 
-def test_figures_stand_in_the_page(html, written_result, written_details):
-    for picture in draw(written_result(), written_details()).values():
-        assert picture.svg in html
+def test_figures_stand_in_the_page(html):
+    names = ("weights", "null", "landscape", "forest", "distributions", "correlations")
+    assert [n for n in names if f'<title id="{n}-title">' in html] == list(names)
+
+
+def test_named_points_of_the_landscape(html):
+    assert re.search(r"“optimal” weights</th><td[^>]*>0.100</td><td[^>]*>0.600<", html)
+    assert re.search(r"intuitive weights</th>", html) is not None
 
 
 def test_one_conversation(written_result, written_details):
@@ -127,13 +132,11 @@ def test_details_may_be_missing(written_result):
     assert [i for i in Outline(html).ids if i in SECTIONS] == SECTIONS
 
 
-def test_texts_only_where_asked(html, written_result, written_details):
-    quote = {"conversation": "c1", "query": "Whose <b>dog</b>?", "relevant": ["Ann: my dog Rex"]}
-    asked = render(written_result(), {**written_details(), "texts": [quote]})
-    assert "Ann: my dog Rex" in asked
-    assert "Whose &lt;b&gt;dog&lt;/b&gt;?" in asked
+def test_texts_only_where_asked(html, typeset):
+    asked = typeset("c1", "Whose <b>dog</b> is Rex?")
+    assert asked.count("Whose &lt;b&gt;dog&lt;/b&gt; is Rex?") > 1
     assert "none of it is in this page" not in asked
-    assert "Rex" not in html
+    assert "Private. This is here because" not in html
 
 
 @pytest.fixture(scope="session")
@@ -155,19 +158,24 @@ def typeset(written_result, written_details) -> Callable[[str, str], str]:
     return fill
 
 
+@pytest.fixture(scope="session")
+def harmless(typeset) -> list[tuple[str, ...]]:
+    return Outline(typeset("name", "text")).tags
+
+
 @settings(max_examples=20, deadline=None)
 @given(name=st.text() | st.sampled_from(ATTACKS), text=st.text() | st.sampled_from(ATTACKS))
-def test_any_text_is_text(typeset, name, text):
+def test_any_text_is_text(typeset, harmless, name, text):
     """Identity: whatever the strings are, the tags and their attributes stay the same."""
     outline = Outline(typeset(name, text))
-    assert outline.tags == Outline(typeset("name", "text")).tags
+    assert outline.tags == harmless
     assert seen(text) in outline.text
     assert seen(name) in outline.text
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_attacks_through_the_data(typeset, attack):
-    assert Outline(typeset(attack, attack)).tags == Outline(typeset("name", "text")).tags
+def test_attacks_through_the_data(typeset, harmless, attack):
+    assert Outline(typeset(attack, attack)).tags == harmless
 
 
 def seen(text: str) -> str:

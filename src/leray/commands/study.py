@@ -40,7 +40,6 @@ class StudyImportance:
 
     def run(self) -> int:
         """Run or resume the study."""
-        from leray.report.page import publish
         from leray.studies.session import Request, run_importance
 
         result, folder = run_importance(
@@ -55,12 +54,19 @@ class StudyImportance:
             out=self.out,
             resume=self.resume,
             workers=self.workers,
-            publish=publish,
+            publish=_publish,
         )
         if self.json:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))
         show(result, folder)
         return 0
+
+
+def _publish(*what: Any) -> None:
+    """Write the report; its figures are imported only when there is something to draw."""
+    from leray.report.page import publish
+
+    publish(*what)
 
 
 def show(result: dict[str, Any], folder: Path) -> None:
@@ -89,7 +95,14 @@ def show(result: dict[str, Any], folder: Path) -> None:
             v["status"],
         )
     console.print(table)
-    console.print(f"\n{result['advice']}", markup=False)
+    for v in result["verdicts"]:
+        if v["note"]:
+            console.print(f"{v['claim']}: {v['note']}", markup=False, style="dim")
+    for what in ("repaired", "dropped"):
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in data[what].items())
+        if counts:
+            console.print(f"{what}: {counts}", markup=False, style="dim")
+    console.print(f"\n{result['advice']}", markup=False, style="bold")
     seconds = ", ".join(f"{m['name']} {m['seconds']:.1f} s" for m in result["methods"])
     console.print(f"{seconds}\nreport: {folder / 'report.html'}", markup=False)
     sys.stderr.flush()

@@ -216,6 +216,7 @@ TRUTHS = {
 }
 
 COMPUTATIONS = {
+    "embeddings and signals": "sentence embeddings, from the cache where known, and all signals",
     "weight search": "nDCG of every candidate weight, and the choice by held-out conversations",
     "logistic": "logistic regression on all signals, once for each conversation left out",
     "bootstrap": "conversations drawn again with replacement, the weights refitted every time",

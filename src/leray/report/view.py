@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import Any
 
@@ -79,19 +80,22 @@ def logistic_rows(result: Row) -> list[Row]:
     ]
 
 
-def landscape_rows(result: Row) -> list[Row]:
+def landscape_rows(result: Row, details: Row) -> list[Row]:
     """The named points of the landscape: where they lie and their r on all conversations."""
-    weights, table = result["weights"], {row["method"]: row for row in result["table"]}
+    weights, field = result["weights"], details.get("landscape") or {"weights": [], "r": []}
     exact = {row["signal"]: row["estimate"] for row in weights["values"]}
-    grid = weights["grid"]
+    best = weights["grid"]["best"]
     points = [
         ("exact optimum", exact["decay"], exact["surprise"], weights["r"]),
-        ("best of the grid", grid["best"]["decay"], grid["best"]["surprise"], grid["best_r"]),
+        ("best of the grid", best["decay"], best["surprise"], weights["grid"]["best_r"]),
     ]
-    for name, w in (("optimal", OPTIMAL), ("intuitive", INTUITIVE)):
-        if name in table:
-            r = table[name]["metrics"]["r"]["estimate"]
-            points.append((words.method(name).name, w[0], w[1], r))
+    for name, wanted in (("optimal", OPTIMAL), ("intuitive", INTUITIVE)):
+        points += [
+            (words.method(name).name, wanted[0], wanted[1], r)
+            for row, values in zip(field["weights"], field["r"], strict=True)
+            for w, r in zip(row, values, strict=True)
+            if all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(w, wanted, strict=True))
+        ]
     return [
         {
             "name": name,

@@ -20,6 +20,7 @@ from leray.evidence.bootstrap import (
     correlations,
     jackknife_se,
     leave_one_out,
+    percentile_ends,
     ratio_means,
     studentised_ends,
     weight_intervals,
@@ -90,8 +91,23 @@ def pearson_weights(evidence: Evidence, level: float = LEVEL) -> list[Interval]:
             )
             for w in estimate
         ]
+    drawn = evidence.resamples
     left = best_over_tau(np.stack([leave_one_out(m) for m in evidence.moments]))[0]
-    return weight_intervals(estimate, evidence.resamples.weights, left, level)
+    intervals = weight_intervals(estimate, drawn.weights, left, level)
+    if (drawn.tau != evidence.tau).mean() < (1 - level) / 2:
+        return intervals
+    # The decay time is part of the fit, and leaving one conversation out may never change it while
+    # resampling does: then the weights have two modes, and the wider form is the honest one.
+    low, high = percentile_ends(drawn.weights, level)
+    return [
+        replace(
+            i,
+            low=min(i.low, float(a)),
+            high=max(i.high, float(b)),
+            kind=f"{i.kind} joined with percentile",
+        )
+        for i, a, b in zip(intervals, low, high, strict=True)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

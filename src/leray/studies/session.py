@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, asdict, dataclass, replace
 from importlib.metadata import version
@@ -108,7 +109,9 @@ def _run(
     taus = decay_times(corpus.truth)
     asked = ask(corpus)
     encoder = find_encoder(request.embedder, device=request.device)
+    started = time.monotonic()
     prepared = prepare(asked, corpus, lambda texts: _embed(texts, encoder, folder), taus)
+    preparing = round(time.monotonic() - started, 3)
     key = Key.root(request.seed)
     with threadpool_limits(limits=1):
         evidence = gather(prepared, taus, size, lambda c: folder.drive(c, key=key, workers=workers))
@@ -128,7 +131,11 @@ def _run(
         "table": judgement.table(evidence),
         "weights": _weights(evidence, chosen.method),
         "methods": [
-            {"name": n, "seconds": s, "claimed": CLAIMED.get(n)} for n, s in folder.seconds.items()
+            {"name": "embeddings and signals", "seconds": preparing, "claimed": None},
+            *(
+                {"name": n, "seconds": s, "claimed": CLAIMED.get(n)}
+                for n, s in folder.seconds.items()
+            ),
         ],
         "verdicts": [_row(v) for v in verdicts],
         "advice": advice,
