@@ -39,8 +39,8 @@ def main() -> None:
     """Print the comparison on both kinds of text."""
     parser = argparse.ArgumentParser(description="Turns a CPU-second beside sentence-transformers.")
     parser.add_argument("--locomo", type=Path, default=LOCOMO, help="folder of LoCoMo's JSON files")
-    parser.add_argument("--turns", type=int, default=200, help="texts drawn of each kind")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=600, help="texts drawn of each kind")
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"torch {torch.__version__}, {platform.machine()}, {capability}")

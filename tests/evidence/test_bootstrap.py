@@ -109,7 +109,7 @@ def test_intervals_from_our_resamples_are_scipys(method: str) -> None:
     error = np.sqrt(p * (1 - p) / B) / stats.norm.pdf(stats.norm.ppf(p)) * samples.std()
     widen = 1 if method == "percentile" else 2
     atol = 5 * np.sqrt(2) * error * widen
-    np.testing.assert_allclose(np.ravel(ours), theirs, rtol=0, atol=atol)
+    np.testing.assert_allclose(np.ravel(ours), theirs, rtol=0, atol=float(atol))
 
 
 def test_resamples_draw_every_cluster_equally_often() -> None:
@@ -121,7 +121,7 @@ def test_resamples_draw_every_cluster_equally_often() -> None:
     np.testing.assert_allclose(counts.mean(axis=0), 1, atol=5 * error)
     # Var of a product of two centred counts is below their fourth moment, about 4.
     covariance = np.cov(counts.T)
-    np.testing.assert_allclose(covariance, np.eye(C) - 1 / C, atol=5 * np.sqrt(4 / B))
+    np.testing.assert_allclose(covariance, np.eye(C) - 1 / C, atol=5 * float(np.sqrt(4 / B)))
 
 
 @given(seed=seeds, clusters=st.integers(2, 40))
@@ -180,7 +180,7 @@ def test_studentised_ends_invert_the_pivot() -> None:
     low, high = studentised_ends(quantiles, np.array([2.0]), np.array([0.5]), 0.95)
     z = stats.norm.ppf(0.975)
     # Linear interpolation between neighbouring quantiles: within one spacing, 1/(B φ(z)).
-    spacing = 0.5 / 20_001 / stats.norm.pdf(z)
+    spacing = float(0.5 / 20_001 / stats.norm.pdf(z))
     np.testing.assert_allclose([low[0], high[0]], [2 - z / 2, 2 + z / 2], atol=2 * spacing)
     skewed_pivot = np.array([[-1.0], [0.0], [3.0]])
     low, high = studentised_ends(skewed_pivot, np.array([2.0]), np.array([0.5]), 1.0)

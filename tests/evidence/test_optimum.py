@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 
@@ -18,7 +18,7 @@ seeds = st.integers(0, 9_999)
 
 
 def problem(seed: int, d: int = 4, *, share_negative: float = 0.3) -> Covariances:
-    """A random S with eigenvalues in [1, 20] before scaling, random b and s that make a covariance."""
+    """A random S with eigenvalues in [1, 20] before scaling; b and s that make a covariance."""
     rng = np.random.default_rng(seed)
     q = np.linalg.qr(rng.standard_normal((d, d)))[0]
     S = (q * np.geomspace(1, 20, d)) @ q.T
@@ -94,6 +94,7 @@ def test_the_certificate_is_zero_at_the_optimum(seed: int, d: int) -> None:
     assert found.residual <= ROUNDING
 
 
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_a_batch_is_a_loop(seed: int) -> None:
     """Identity: two leading axes give what each problem gives alone."""
@@ -111,6 +112,7 @@ def test_a_batch_is_a_loop(seed: int) -> None:
         np.testing.assert_allclose(found.r.reshape(6)[k], alone.r, atol=ROUNDING)
 
 
+@settings(max_examples=20)
 @given(seed=seeds, share=st.sampled_from([0.0, 0.3, 0.7, 1.0]), d=st.integers(2, 5))
 def test_problems_that_share_one_s_are_solved_alike(seed: int, share: float, d: int) -> None:
     """Identity: fixed_optimum is the r of simplex_optimum, whatever the signs of b."""
@@ -136,7 +138,7 @@ def test_the_order_of_signals_does_not_matter(seed: int) -> None:
 def test_a_signal_in_other_units_gets_its_weight_in_other_units(
     seed: int, factor: float, signal: int
 ) -> None:
-    """Identity: x_j → c x_j gives w_j → w_j/c before the weights are made to add to one; r stays."""
+    """Identity: x_j → c x_j gives w_j → w_j/c before the weights are made to add to one."""
     m = problem(seed, share_negative=0.2)
     c = np.ones(4)
     c[signal] = factor

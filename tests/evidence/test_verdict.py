@@ -34,7 +34,9 @@ def claim(direction: str = "greater", null: float = 0.0, margin: float = 0.25) -
     )
 
 
-def interval(estimate: float, low: float, high: float, n: int = 20, level: float = 0.95) -> Interval:
+def interval(
+    estimate: float, low: float, high: float, n: int = 20, level: float = 0.95
+) -> Interval:
     return Interval(estimate=estimate, low=low, high=high, level=level, kind="test", n=n)
 
 
@@ -178,7 +180,7 @@ def test_a_claim_without_meaning_is_refused(bad: dict[str, float]) -> None:
 
 @given(direction=directions, between=ends, seen=st.booleans())
 def test_a_verdict_is_complete_in_itself(direction: str, between: list[float], seen: bool) -> None:
-    """Identity: it carries the claim, the interval as it came, and n_needed only where undecided."""
+    """Identity: the claim, the interval as it came, and n_needed only where undecided."""
     c, (low, high) = claim(direction), between
     given_interval = interval((low + high) / 2, low, high)
     v = judge(c, given_interval, data="some", seen=seen, method="by hand", p_value=0.5, note="!")

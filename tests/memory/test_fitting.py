@@ -60,9 +60,13 @@ def without(blocks: tuple[Block, ...], cluster: str, seed: int = 9) -> tuple[Blo
                 relevant[rows.start : rows.stop : 40] = True
         changed.append(
             Block(
-                history=b.history, signals=b.signals, x=x, relevant=relevant, offsets=b.offsets,
+                history=b.history,
+                signals=b.signals,
+                x=x,
+                relevant=relevant,
+                offsets=b.offsets,
                 clusters=b.clusters,
-            )  # fmt: skip
+            )
         )
     return tuple(changed)
 
@@ -183,10 +187,10 @@ def penalty_gradient(weights: np.ndarray, left_out: str | None) -> float:
     scale = everything.std(axis=0, dtype=np.float64)
     z = (x - everything.mean(axis=0, dtype=np.float64)) / scale
     coef = weights * scale
-    intercept = 0.0
+    intercept, p = 0.0, np.full(len(y), 0.5)
     for _ in range(50):
-        p = 1 / (1 + np.exp(-(z @ coef + intercept)))
         intercept += (y - p).sum() / (p * (1 - p)).sum()
+        p = 1 / (1 + np.exp(-(z @ coef + intercept)))
     return float(np.abs((z.T @ (p - y) + coef) / len(y)).max())
 
 

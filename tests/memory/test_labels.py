@@ -24,7 +24,7 @@ from leray.memory.labels import (
 COMMON = ["well", "yes", "okay", "nice"]
 RARE = ["zebra", "Quartz", "o'clock", "yacht", "FJORD"]
 SIZE = 1_000  # conversations in the collection: rare words may occur in 5 of them
-FREQUENCY = {w: 900 for w in COMMON} | {w.lower(): 5 for w in RARE}
+FREQUENCY = dict.fromkeys(COMMON, 900) | {w.lower(): 5 for w in RARE}
 
 
 def conversation(
@@ -155,7 +155,8 @@ def test_words_are_counted_once_a_conversation() -> None:
 
 
 @given(
-    text=st.text(max_size=40), hidden=st.sets(st.sampled_from(["dog", "o'clock", "été"]), max_size=2)
+    text=st.text(max_size=40),
+    hidden=st.sets(st.sampled_from(["dog", "o'clock", "été"]), max_size=2),
 )
 def test_masking_twice_is_masking_once(text: str, hidden: set[str]) -> None:
     """Identity: and no hidden word is left, and a text without one is returned as it was."""
@@ -193,15 +194,19 @@ def test_evidence_sees_no_turn_after_the_query() -> None:
 def test_evidence_never_reaches_beyond_the_time_of_asking(
     when: list[float], evidence: set[int]
 ) -> None:
-    """Identity: candidates are all turns up to the query's time; the dropped are counted by kind."""
+    """Identity: candidates are all turns up to the query's time; the dropped are counted."""
     marked = tuple(f"t{k}" for k in sorted(evidence))  # t6 and t7 do not exist
-    queries = tuple(Query(id=f"q{k}", text="?", time=t, evidence=marked) for k, t in enumerate(when))
+    queries = tuple(
+        Query(id=f"q{k}", text="?", time=t, evidence=marked) for k, t in enumerate(when)
+    )
     ((history, members),) = histories([conversation(["a"] * 6, queries=queries)])
     asked = evidence_asks(history, members)
     for ask in asked.asks:
         assert (history.times[ask.candidates] <= ask.time).all()
         assert len(ask.candidates) == sum(60.0 * k <= ask.time for k in range(6))
-        assert set(ask.candidates[ask.relevant]) == {k for k in evidence if 60.0 * k <= ask.time and k < 6}
+        assert set(ask.candidates[ask.relevant]) == {
+            k for k in evidence if 60.0 * k <= ask.time and k < 6
+        }
     assert len(asked.asks) + asked.dropped.total() == len(queries)
 
 
@@ -221,10 +226,12 @@ def test_a_query_without_usable_evidence_is_dropped_by_kind() -> None:
 
 
 def test_a_persons_conversations_are_one_history_in_the_order_of_time() -> None:
-    """Oracle, by hand: queries look back on earlier conversations, and stay in their own cluster."""
+    """Oracle, by hand: queries look back on earlier conversations, in their own cluster."""
     asks = (Query(id="q", text="?", evidence=("t0",)),)
     late = conversation(["a", "b"], id="late", times=[100.0, 110.0], person="p", queries=asks)
-    early = conversation(["c", "d", "e"], id="early", times=[1.0, 2.0, 3.0], person="p", queries=asks)
+    early = conversation(
+        ["c", "d", "e"], id="early", times=[1.0, 2.0, 3.0], person="p", queries=asks
+    )
     other = conversation(["f", "g"], id="other", queries=asks)
     joined = histories([late, other, early])
     assert [h.id for h, _ in joined] == ["p", "other"]

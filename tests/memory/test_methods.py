@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leray.memory.blocks import AGE, ALL, DAY, FIVE, FOUR, HOUR, RECENCY, Block, decay_name, with_tau
+from leray.memory.blocks import (
+    AGE,
+    ALL,
+    DAY,
+    FIVE,
+    FOUR,
+    HOUR,
+    RECENCY,
+    Block,
+    decay_name,
+    with_tau,
+)
 from leray.memory.methods import (
     EQUAL,
     FITTED,
@@ -67,7 +78,7 @@ def mean_rank(v: list[float], i: int) -> float:
 
 @pytest.mark.parametrize(("d", "step"), [(1, 0.5), (2, 0.25), (3, 0.1), (4, 0.05), (5, 0.1)])
 def test_the_simplex_grid_is_every_multiple_once(d: int, step: float) -> None:
-    """Oracle: C(parts + d − 1, d − 1) distinct points, on the simplex, all multiples of the step."""
+    """Oracle: C(parts + d − 1, d − 1) distinct points of the simplex, multiples of the step."""
     grid, parts = simplex_grid(d, step), round(1 / step)
     assert len(grid) == math.comb(parts + d - 1, d - 1) == len(np.unique(grid, axis=0))
     counts = np.rint(grid * parts).astype(int)

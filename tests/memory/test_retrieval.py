@@ -106,7 +106,7 @@ def test_a_constant_score_is_what_random_orders_give(n: int, num_relevant: int) 
 def test_only_the_order_counts_and_queries_stand_alone(
     seed: int, queries: int, factor: float, shift: float
 ) -> None:
-    """Identity: an increasing transform, another order of storage, or other queries change nothing."""
+    """Identity: an increasing transform, another order of storage, other queries."""
     rng = np.random.default_rng(seed)
     parts = [random_query(seed + k, int(rng.integers(1, 40)), 6) for k in range(queries)]
     offsets = np.cumsum([0, *(len(s) for s, _ in parts)])

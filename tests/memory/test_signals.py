@@ -115,13 +115,15 @@ def test_bm25_is_that_of_bm25s() -> None:
     expected = np.stack([peer.get_scores(q) for q in queries])
     found = signals.Bm25(turns).scores(queries)
     # At most 25 float32 terms a score.
-    atol = 25 * np.finfo(np.float32).eps * float(expected.max())
+    atol = 25 * float(np.finfo(np.float32).eps) * float(expected.max())
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
 def test_bm25_of_words_nobody_said_is_zero() -> None:
     """Identity: also for a query without tokens, and for a history without any."""
-    np.testing.assert_array_equal(signals.Bm25([["cat"], []]).scores([["dog"], []]), np.zeros((2, 2)))
+    np.testing.assert_array_equal(
+        signals.Bm25([["cat"], []]).scores([["dog"], []]), np.zeros((2, 2))
+    )
     np.testing.assert_array_equal(signals.Bm25([[], []]).scores([["dog"]]), np.zeros((1, 2)))
 
 
@@ -162,7 +164,9 @@ def test_length_and_surprisal_are_sums_over_tokens(turns: list[list[str]]) -> No
     np.testing.assert_allclose(signals.length(turns), [math.log(1 + len(t)) for t in turns])
     p = {w: (counts[w] + 1) / (N + len(counts) + 1) for w in WORDS}
     expected = [sum(-math.log(p[w]) for w in t) for t in turns]
-    np.testing.assert_allclose(signals.surprisal(turns, counts, N), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        signals.surprisal(turns, counts, N), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_a_speaker_is_named_by_any_part_of_the_name() -> None:

@@ -181,7 +181,7 @@ def pearson(
     i, j = np.triu_indices(d)
     products = weights[:, i] * weights[:, j] * np.where(i == j, 1.0, 2.0)
     variance = S[..., i, j] @ products.T
-    scale = np.sqrt(np.maximum(variance, 0.0) * s[..., None])
+    scale = np.sqrt(np.maximum(variance, 0.0) * np.maximum(s, 0.0)[..., None])
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (b @ weights.T) / scale
     return np.where(scale > 0, r, 0.0)

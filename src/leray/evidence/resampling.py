@@ -46,8 +46,16 @@ class Resamples(NamedTuple):
     means_se: Array
 
 
+class Stateless:
+    """A computation whose steps carry nothing from one to the next."""
+
+    def init(self, shard: int, key: RandomKey) -> dict[str, Any]:  # noqa: ARG002
+        """Nothing."""
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class ClusterBootstrap:
+class ClusterBootstrap(Stateless):
     """Resample conversations; refit the optimum and recompute every estimate in each resample.
 
     Args:
@@ -73,9 +81,6 @@ class ClusterBootstrap:
     @property
     def num_steps(self) -> int:
         return -(-self.num_resamples // (self.resamples_per_step * self.num_shards))
-
-    def init(self, shard: int, key: RandomKey) -> dict[str, Any]:  # noqa: ARG002
-        return {}
 
     def step(
         self,
@@ -109,7 +114,7 @@ def best_over_tau(moments: Float[Array, "taus *batch packed"]) -> tuple[Array, A
 
 
 @dataclass(frozen=True, kw_only=True)
-class RotationTest:
+class RotationTest(Stateless):
     """The largest correlation over everything searched, under random rotations of the labels.
 
     Everything: all weights on the simplex (the exact optimum is refitted under every rotation)
@@ -140,9 +145,6 @@ class RotationTest:
     @property
     def num_steps(self) -> int:
         return -(-self.num_permutations // (self.permutations_per_step * self.num_shards))
-
-    def init(self, shard: int, key: RandomKey) -> dict[str, Any]:  # noqa: ARG002
-        return {}
 
     def step(
         self,

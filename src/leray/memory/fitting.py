@@ -16,7 +16,7 @@ from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 
 from leray.evidence.bootstrap import leave_one_out
-from leray.evidence.resampling import RandomKey, Samples, best_over_tau
+from leray.evidence.resampling import RandomKey, Samples, Stateless, best_over_tau
 from leray.memory.blocks import Block
 from leray.memory.methods import Candidates, design
 from leray.memory.retrieval import ndcg_search
@@ -25,7 +25,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightSearch:
+class WeightSearch(Stateless):
     """nDCG@10 of every candidate on every cluster; a step is one history.
 
     Args:
@@ -45,9 +45,6 @@ class WeightSearch:
     @property
     def num_steps(self) -> int:
         return len(self.blocks)
-
-    def init(self, shard: int, key: RandomKey) -> dict[str, Any]:  # noqa: ARG002
-        return {}
 
     def step(
         self,
@@ -94,7 +91,7 @@ def pearson_held_out(
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutLogistic:
+class HeldOutLogistic(Stateless):
     """Logistic regression on all signals, fitted without each cluster in turn; a step a fold.
 
     The first step leaves nothing out (what a person would use); every fold starts at its solution
@@ -117,9 +114,6 @@ class HeldOutLogistic:
     @property
     def num_steps(self) -> int:
         return 1 + len(self.clusters)
-
-    def init(self, shard: int, key: RandomKey) -> dict[str, Any]:  # noqa: ARG002
-        return {}
 
     def step(
         self,
