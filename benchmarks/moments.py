@@ -33,7 +33,7 @@ from leray.data.locomo import load_locomo
 from leray.data.preparation import ask, prepare
 from leray.evidence.bootstrap import percentile_ends, resample_counts
 from leray.evidence.moments import Array, MomentTable, covariances, moment_table, pearson
-from leray.evidence.permutation import draw_rotations, p_value, rotation_products
+from leray.evidence.permutation import draw_elements, p_value, rotation_products
 from leray.memory.blocks import DAY, FOUR, with_tau
 from leray.memory.methods import landscape_grid
 
@@ -416,7 +416,7 @@ def compare_permutations(
             products.append(
                 rotation_products([centred[:, q] for q in spans], [truth[q] for q in spans])
             )
-        drawn = draw_rotations(products, NUM_PERMUTATIONS, np.random.default_rng(0))
+        drawn = draw_elements(products, NUM_PERMUTATIONS, np.random.default_rng(0))
         largest = (drawn / len(y) @ unit).max(axis=1)
         return p_value(largest, float((b @ unit).max()), identity_in_null=False)
 

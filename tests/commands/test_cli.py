@@ -98,7 +98,7 @@ def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
 
 
 def test_a_read_only_output_folder_is_one_line(tmp_path: Path) -> None:
-    """Golden run: a folder that cannot be written (a file stands in its way: root can write all)."""
+    """Golden run: a folder that cannot be written (a file in its way, since root writes all)."""
     data = write_planted(tmp_path / "planted.jsonl", 2)
     blocker = tmp_path / "file"
     blocker.write_text("")

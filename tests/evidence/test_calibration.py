@@ -18,6 +18,7 @@ from leray.studies.calibration import (
     ROW_KINDS,
     TESTS,
     WEIGHT_KINDS,
+    EqualMethods,
     FalsePositives,
     PlantedIntervals,
 )
@@ -88,11 +89,17 @@ def test_reported_weights_near_zero_are_covered() -> None:
 def test_group_tests_keep_their_level_and_free_rows_do_not() -> None:
     """Statistical: 100 data sets without signal; naive permutation in 10 of them."""
     p = quietly(FalsePositives(population=NOTHING, num_clusters=10, num_datasets=100))
-    for test in ("rotations", "sign flips of X'y", "paired sign flips of nDCG"):
+    for test in ("rotations", "sign flips of X'y", "sign flips of X'y, growing lists"):
         rate = rejections(p[:, TESTS.index(test)], 0.05)
         assert errors(rate, 0.05) < 4.5
     free = p[:, TESTS.index("rows permuted freely")]
     assert errors(rejections(free[~np.isnan(free)], 0.05), 0.05) > 5
+
+
+def test_paired_flips_between_equal_methods_keep_their_level() -> None:
+    """Statistical: 400 data sets, within 4.5 standard errors of 5%."""
+    p = quietly(EqualMethods(num_clusters=10, num_datasets=400))
+    assert abs(errors(rejections(p, 0.05), 0.05)) < 4.5
 
 
 @given(hits=st.integers(0, 60), more=st.integers(0, 60), level=st.floats(0.5, 0.999))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from leray.evidence.permutation import (
-    draw_rotations,
+    draw_elements,
     p_value,
     rotation_products,
     shift_products,
@@ -90,7 +90,7 @@ def test_drawn_rotations_are_sums_of_one_row_of_each_table() -> None:
     Statistical part: 6,000 draws over 6 combinations; 1,000 ± 5 √(6,000 · 1/6 · 5/6).
     """
     tables = [np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [10.0]])]
-    drawn = draw_rotations(tables, 6_000, np.random.default_rng(3))
+    drawn = draw_elements(tables, 6_000, np.random.default_rng(3))
     values, counts = np.unique(drawn[:, 0], return_counts=True)
     np.testing.assert_array_equal(values, [0, 1, 2, 10, 11, 12])
     np.testing.assert_allclose(counts, 1_000, atol=5 * np.sqrt(6_000 * 5 / 36))
@@ -225,6 +225,6 @@ def test_p_is_uniform_under_rotations_where_labels_are_stationary() -> None:
     for k in range(runs):
         tables = [rotation_products([ring()], [ring()[0]]) for _ in range(4)]
         observed = float(sum(t[0, 0] for t in tables))
-        p[k] = p_value(draw_rotations(tables, 99, rng)[:, 0], observed, identity_in_null=False)
+        p[k] = p_value(draw_elements(tables, 99, rng)[:, 0], observed, identity_in_null=False)
     for a in (0.05, 0.1, 0.5, 0.9):
         assert abs((p <= a + 1e-9).mean() - a) <= 4.5 * np.sqrt(a * (1 - a) / runs)

@@ -52,7 +52,13 @@ def written_details(*, one: bool = False, taus: tuple[float, ...] = (MONTH,)) ->
             "signals": ["decay", "surprise", "relevance-1"],
             "matrix": [[1.0, 0.2, -0.1], [0.2, 1.0, 0.0], [-0.1, 0.0, 1.0]],
         },
-        "null": {"edges": [-0.01, 0.0, 0.01], "counts": [40, 60], "num_permutations": 100},
+        "null": {
+            "edges": [-0.01, 0.0, 0.01],
+            "counts": [40, 60],
+            "num_permutations": 100,
+            "observed": 0.08,
+            "group": "rotations" if truth == "evidence" else "sign flips",
+        },
         "resampled_weights": {} if one else {s: [0, 3, 5, 2] for s in FOUR},
     }
 

@@ -12,7 +12,7 @@ Interval kinds, each with what it needs:
 - ``studentised``: quantiles of the resampled t = (θ* − θ)/se*, with se* in every resample;
 - ``upper``, ``lower``: one-sided, for a weight that may stand on the boundary of the simplex.
 
-How each covers is measured by ``benchmarks/coverage.py``.
+How each covers is measured by ``benchmarks/calibration.py``.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 to 14; Efron,
 Better bootstrap confidence intervals (JASA 1987); Bell and McCaffrey (Survey Methodology 2002)

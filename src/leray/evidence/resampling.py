@@ -1,4 +1,4 @@
-"""Two long computations, cut into steps: the cluster bootstrap and the rotation test.
+"""Two long computations, cut into steps: the cluster bootstrap and the group test.
 
 Both keep to the step contract (``init``, ``step``, ``result``; pure, keyed), so that any driver
 can persist, resume and share them. What they resample is small: sums by cluster.
@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from leray.evidence.bootstrap import correlations, ratio_means, resample_counts
-from leray.evidence.moments import Array, Covariances, covariances, pearson
+from leray.evidence.moments import Array, covariances, pearson
 from leray.evidence.optimum import fixed_optimum, simplex_optimum
-from leray.evidence.permutation import draw_rotations
+from leray.evidence.permutation import draw_elements, p_value
 
 
 @runtime_checkable
@@ -108,23 +108,36 @@ class ClusterBootstrap(Stateless):
 def best_over_tau(moments: Float[Array, "taus *batch packed"]) -> tuple[Array, Array, Array]:
     """The exact optimum at the best decay time: weights ``[*batch, d]``, index of τ, r."""
     w, r, _ = simplex_optimum(covariances(moments))
-    tau = r.argmax(axis=0)
+    tau = np.asarray(r.argmax(axis=0))
     chosen = np.take_along_axis(w, tau[None, ..., None], axis=0)[0]
-    return chosen, tau, r.max(axis=0)
+    return chosen, tau, np.asarray(r.max(axis=0))
+
+
+class NullDistribution(NamedTuple):
+    """What chance gives: the largest r of every draw, and the one observed."""
+
+    largest_r: Array
+    observed: float
+
+    @property
+    def p_value(self) -> float:
+        """One-sided, corrected for everything that the maximum was taken over; never zero."""
+        return p_value(self.largest_r, self.observed, identity_in_null=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RotationTest(Stateless):
-    """The largest correlation over everything searched, under random rotations of the labels.
+class GroupTest(Stateless):
+    """The largest correlation over everything searched, under random elements of a group.
 
-    Everything: all weights on the simplex (the exact optimum is refitted under every rotation)
-    at every decay time, which includes every grid. One-sided: weights are not negative, so the
-    claim is of a positive correlation.
+    The group is a product over clusters: rotations of a cluster's labels, or the sign of its
+    covariance. Everything: all weights on the simplex (the exact optimum is refitted under every
+    element) at every decay time, which includes every grid. One-sided: weights are not negative,
+    so the claim is of a positive correlation.
 
     Args:
-        products: For each cluster, Xᵀy under all its rotations, ``[rotations, columns]``, stacked;
-            X about its mean and y about its mean over all rows.
-        starts: ``[clusters + 1]``: where each cluster's rotations start.
+        products: For each cluster, Xᵀy under all elements of its group, the identity first,
+            ``[elements, columns]``, stacked.
+        starts: ``[clusters + 1]``: where each cluster's elements start.
         columns: For each decay time, which columns are its signals, ``[taus, d]``.
         S: Covariance of the signals for each decay time, ``[taus, d, d]``.
         s: Variance of the labels.
@@ -152,8 +165,8 @@ class RotationTest(Stateless):
         step_index: int,  # noqa: ARG002
         key: RandomKey,
     ) -> tuple[dict[str, Any], Samples]:
-        tables = np.split(self.products, self.starts[1:-1])
-        drawn = draw_rotations(tables, self.permutations_per_step, key.generator())
+        elements = np.split(self.products, self.starts[1:-1])
+        drawn = draw_elements(elements, self.permutations_per_step, key.generator())
         return state, {"largest_r": self.largest(drawn)}
 
     def largest(self, products: Float[Array, "draws columns"]) -> Float[Array, " draws"]:
@@ -164,10 +177,9 @@ class RotationTest(Stateless):
         ]
         return np.max(each, axis=0)
 
-    def result(self, samples: list[list[Samples]]) -> Float[Array, " permutations"]:
-        return np.concatenate([s["largest_r"] for shard in samples for s in shard])
-
-
-def select_columns(moments: Covariances, columns: Array) -> Covariances:
-    """The second moments of some of the signals."""
-    return Covariances(moments.S[np.ix_(columns, columns)], moments.b[columns], moments.s)
+    def result(self, samples: list[list[Samples]]) -> NullDistribution:
+        identity = self.products[self.starts[:-1]].sum(axis=0, keepdims=True)
+        return NullDistribution(
+            largest_r=np.concatenate([s["largest_r"] for shard in samples for s in shard]),
+            observed=float(self.largest(identity)[0]),
+        )

@@ -17,6 +17,19 @@ from leray.figures.style import (
     to_picture,
 )
 
+GROUPS = {
+    "rotations": (
+        "rotations of the labels",
+        "rotating each conversation's labels by a random amount",
+        "a conversation's turns do not change in kind from start to end",
+    ),
+    "sign flips": (
+        "sign flips by conversation",
+        "flipping, at random, the sign of each conversation's covariance with the truth",
+        "conversations are independent of each other, nothing more",
+    ),
+}
+
 
 def null_distribution(result: dict[str, Any], details: dict[str, Any]) -> Picture | None:
     """The null distribution of the largest r, with the observed value as a line."""
@@ -24,7 +37,8 @@ def null_distribution(result: dict[str, Any], details: dict[str, Any]) -> Pictur
     if not field or not sum(field["counts"]):
         return None
     fitted = result["weights"]
-    observed, p = fitted["r"], fitted["p_value"]
+    observed, p = field["observed"], fitted["p_value"]
+    what, how, needs = GROUPS[field["group"]]
     total = numbers.count(field["num_permutations"])
     with house_style():
         figure = canvas(2.4)
@@ -38,7 +52,7 @@ def null_distribution(result: dict[str, Any], details: dict[str, Any]) -> Pictur
             (observed, 0.95), xycoords=axes.get_xaxis_transform(), ha=side, va="top",
             xytext=(-6 if side == "right" else 6, 0), textcoords="offset points", color=VERMILLION,
         )  # fmt: skip
-        axes.set_title(f"{total} rotations of the labels", color=QUIET, pad=6)
+        axes.set_title(f"{total} {what}", color=QUIET, pad=6)
         axes.set_xlabel("largest r over all weights searched")
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
@@ -47,11 +61,11 @@ def null_distribution(result: dict[str, Any], details: dict[str, Any]) -> Pictur
             figure,
             name="null",
             title="Could it be chance?",
-            caption=f"{data_line(result)} Blue: the largest r after rotating each conversation's "
-            f"labels by a random amount, {total} times, the weights chosen anew each time. "
+            caption=f"{data_line(result)} Blue: the largest r after {how}, {total} times, "
+            "the weights chosen anew each time. "
             f"p = {numbers.probability(p)}: {fitted['p_value_is']}. It asks whether there is any "
-            "signal at all, not whether it is large; it assumes that a conversation's turns do "
-            "not change in kind from start to end. A test, without an interval.",
+            f"signal at all, not whether it is large; it assumes that {needs}. A test, without an "
+            "interval.",
             alt=f"Histogram of the largest r by chance, from {numbers.decimal(field['edges'][0])} "
             f"to {numbers.decimal(field['edges'][-1])}; the observed value is "
             f"{numbers.decimal(observed, 4)}, p = {numbers.probability(p)}.",

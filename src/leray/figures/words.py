@@ -220,7 +220,7 @@ COMPUTATIONS = {
     "weight search": "nDCG of every candidate weight, and the choice by held-out conversations",
     "logistic": "logistic regression on all signals, once for each conversation left out",
     "bootstrap": "conversations drawn again with replacement, the weights refitted every time",
-    "permutation": "labels rotated within conversations: what chance alone would give",
+    "permutation": "labels rotated or signs flipped by conversation: what chance would give",
 }
 
 FILES = {

@@ -152,7 +152,7 @@ def length(turns: Sequence[Sequence[str]]) -> Float[Array, " n"]:
 def surprisal(
     turns: Sequence[Sequence[str]], counts: Mapping[str, int], num_words: int
 ) -> Float[Array, " n"]:
-    """Summed surprisal Σ −ln p(w) of a turn's tokens, p(w) = (count + 1)/(num_words + types + 1)."""
+    """Σ −ln p(w) over a turn's tokens, p(w) = (count + 1)/(num_words + types + 1)."""
     total = math.log(num_words + len(counts) + 1)
     bits = {w: total - math.log1p(counts.get(w, 0)) for t in turns for w in t}
     return np.array([sum(map(bits.__getitem__, t)) for t in turns], dtype=np.float64)

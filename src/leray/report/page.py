@@ -158,4 +158,4 @@ def _smallest(p_value: float, null: dict[str, Any]) -> str:
     drawn = null.get("num_permutations")
     if not drawn or p_value * (drawn + 1) > 1 + 1e-9:
         return ""
-    return f" (never, in {numbers.count(drawn)} rotations)"
+    return f" (never, in {numbers.count(drawn)} draws)"

@@ -29,17 +29,12 @@ from leray.evidence.bootstrap import (
     weight_intervals,
 )
 from leray.evidence.moments import Array, covariances, pack
-from leray.evidence.optimum import fixed_optimum, simplex_optimum
-from leray.evidence.permutation import (
-    p_value,
-    rotation_products,
-    shift_products,
-    sign_flip_test,
-    sign_flips,
-)
-from leray.evidence.resampling import RotationTest, Samples
+from leray.evidence.optimum import simplex_optimum
+from leray.evidence.permutation import sign_flip_test
+from leray.evidence.resampling import Samples
 from leray.memory.synthetic import Planted, Population, draw, grown, planted_optimum, score_moments
 from leray.runs.seeds import Key
+from leray.studies.null_tests import free_p_value, rotation_p_value, score_flip_p_value
 
 CORRELATION = np.array(
     [[1.0, 0.2, 0.1, 0.0], [0.2, 1.0, 0.3, 0.1], [0.1, 0.3, 1.0, 0.2], [0.0, 0.1, 0.2, 1.0]]
@@ -53,6 +48,13 @@ BOUNDARY = planted_optimum(
     strength=0.9,
 )
 NOTHING = replace(INTERIOR, slopes=np.zeros(4), slope_sd=np.zeros(4), num_turns=100)
+EQUAL = replace(
+    INTERIOR,
+    correlation=np.full((4, 4), 0.2) + 0.8 * np.eye(4),
+    slopes=np.array([0.20, 0.20, 0.30, 0.25]),
+    slope_sd=np.array([0.10, 0.10, 0.15, 0.125]),
+)
+"""The first two signals can be exchanged, so weightings that exchange them are equally good."""
 ONE = np.array([0.1, 0.6, 0.2, 0.1])
 OTHER = np.array([0.0, 0.0, 1.0, 0.0])
 """The two fixed weightings that are compared; r is that of the first."""
@@ -180,6 +182,42 @@ class FalsePositives:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EqualMethods:
+    """p-values of paired sign flips between two methods that are equally good, ``[datasets]``.
+
+    Both retrieve something, so that a difference of exactly 0 is rare. (Where nothing is to be
+    found it is common, and with ten conversations too few signs are left to reach .05.)
+    """
+
+    num_clusters: int
+    num_datasets: int
+    population: Population = EQUAL
+    num_permutations: int = 999
+    datasets_per_step: int = 50
+    name: str = "equal methods"
+    num_shards: int = 1
+
+    @property
+    def num_steps(self) -> int:
+        return -(-self.num_datasets // self.datasets_per_step)
+
+    def init(self, shard: int, key: Key) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def step(self, state: dict[str, Any], step_index: int, key: Key) -> tuple[Any, Samples]:  # noqa: ARG002
+        each = [self._dataset(key.child(k).generator()) for k in range(self.datasets_per_step)]
+        return state, {"p": np.array(each)}
+
+    def result(self, samples: list[list[Samples]]) -> Float[Array, " datasets"]:
+        return _joined(samples)["p"]
+
+    def _dataset(self, rng: np.random.Generator) -> float:
+        planted = draw(self.population, self.num_clusters, rng)
+        difference = (planted.ndcg(ONE) - planted.ndcg(ONE[[1, 0, 2, 3]]))[:, None]
+        return sign_flip_test(difference, self.num_permutations, rng)[0].p_value
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlantedDifference:
     """The population's difference of nDCG@10 between the two weightings, by brute force.
 
@@ -209,59 +247,6 @@ class PlantedDifference:
             np.ones(len(all_of["sizes"])), all_of["sums"][:, None], all_of["sizes"]
         )
         return float(theta[0]), float(se[0])
-
-
-def rotation_p_value(planted: Planted, num_draws: int, key: Key) -> float:
-    """The rotation test of a data set as the study makes it: rotations by conversation."""
-    x, y = planted.rows()
-    total = covariances(planted.moments().sum(axis=0))
-    x_mean, y_mean = x.mean(axis=1)[:, None], y.mean()
-    products = []
-    for queries in planted.conversations():
-        lists = [(q, slice(planted.lengths[q])) for q in queries]
-        labels = [planted.y[q, seen] - y_mean for q, seen in lists]
-        products.append(rotation_products([planted.x[q, :, s] - x_mean for q, s in lists], labels))
-    test = RotationTest(
-        products=np.concatenate(products),
-        starts=np.cumsum([0, *map(len, products)]),
-        columns=np.arange(len(x))[None],
-        S=total.S[None],
-        s=float(total.s),
-        num_rows=len(y),
-        num_permutations=num_draws,
-        permutations_per_step=num_draws,
-        num_shards=1,
-    )
-    null = test.step({}, 0, key)[1]["largest_r"]
-    return p_value(null, float(simplex_optimum(total).r), identity_in_null=False)
-
-
-def score_flip_p_value(planted: Planted, num_draws: int, rng: np.random.Generator) -> float:
-    """Flip the sign of each conversation's Xᵀy, y about the mean of its list.
-
-    Under the null of no mean association it has mean 0, whatever depends on what within the
-    conversation; exact where it is symmetric, otherwise as C grows.
-    """
-    total = covariances(planted.moments().sum(axis=0))
-    seen = planted.seen
-    y = np.where(seen, planted.y, 0.0)
-    y = np.where(seen, y - (y.sum(axis=1) / planted.lengths)[:, None], 0.0)
-    sums = np.add.reduceat(np.einsum("qjt,qt->qj", planted.x, y), planted.starts, axis=0)
-    flips, exact = sign_flips(len(sums), num_draws, rng)
-    n = planted.lengths.sum()
-    largest = fixed_optimum(
-        total.S, np.vstack([sums.sum(axis=0), flips @ sums]) / n, float(total.s)
-    )
-    return p_value(largest[1:], float(largest[0]), identity_in_null=exact)
-
-
-def free_p_value(planted: Planted, rng: np.random.Generator) -> float:
-    """Rows permuted as if they were exchangeable, which they are not: the naive test."""
-    x, y = planted.rows()
-    total = covariances(planted.moments().sum(axis=0))
-    products = shift_products(x - x.mean(axis=1)[:, None], y - y.mean(), rng)
-    largest = fixed_optimum(total.S, products / len(y), float(total.s))
-    return p_value(largest, float(largest[0]), identity_in_null=True)
 
 
 def _mean_ends(

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from leray.data.preparation import Prepared
 from leray.errors import LerayError, nearest
 from leray.evidence.moments import Covariances, MomentTable, covariances, moment_table, pearson
-from leray.evidence.permutation import p_value, rotation_products
-from leray.evidence.resampling import ClusterBootstrap, Resamples, RotationTest, best_over_tau
+from leray.evidence.permutation import rotation_products, score_flips
+from leray.evidence.resampling import (
+    ClusterBootstrap,
+    GroupTest,
+    NullDistribution,
+    Resamples,
+    best_over_tau,
+)
 from leray.evidence.verdict import Claim
 from leray.memory.blocks import ALL, DAY, FOUR, HOUR, MINUTE, Block, decay_name, with_tau
 from leray.memory.comparison import Comparison, Scorer, compare
@@ -36,6 +42,7 @@ from leray.memory.methods import (
 from leray.memory.weights import LinearWeights
 
 Array = np.ndarray
+Group = Literal["rotations", "sign flips"]
 Drive = Callable[[Any], Any]
 """Runs a computation to its result (persisting, resuming, showing progress)."""
 
@@ -143,7 +150,7 @@ class Evidence:
         correlation: Correlations between all signals, at the chosen τ.
         comparison: Sums by cluster of every method.
         resamples: The bootstrap.
-        largest_r: The null distribution of the largest r, by rotations.
+        null: The null distribution of the largest r, and by which ``group``.
         fitted: The weights of each fitted method on all conversations.
         grid, renormalised: The 169 configurations and which were renormalised.
     """
@@ -155,7 +162,8 @@ class Evidence:
     correlation: Array
     comparison: Comparison
     resamples: Resamples | None
-    largest_r: Array
+    null: NullDistribution
+    group: Group
     fitted: dict[str, LinearWeights]
     grid: Array
     renormalised: Array
@@ -193,7 +201,7 @@ def gather(prepared: Prepared, taus: tuple[float, ...], size: Preset, drive: Dri
                 num_resamples=size.num_resamples,
             )
         )
-    largest = drive(rotation_test(blocks, table, taus, size.num_permutations))
+    null = drive(group_test(blocks, table, taus, size.num_permutations))
     everything = moment_table(_all_rows(blocks, taus[tau]), ALL)
     return Evidence(
         taus=taus,
@@ -203,7 +211,8 @@ def gather(prepared: Prepared, taus: tuple[float, ...], size: Preset, drive: Dri
         correlation=_correlation(covariances(everything.total)),
         comparison=comparison,
         resamples=resamples,
-        largest_r=largest,
+        null=null,
+        group=group_of(blocks),
         fitted=fitted,
         grid=grid,
         renormalised=renormalised,
@@ -223,23 +232,24 @@ def four_signal_table(blocks: tuple[Block, ...], taus: tuple[float, ...]) -> Mom
     return moment_table(rows, columns)
 
 
-def rotation_test(
+def group_test(
     blocks: tuple[Block, ...], table: MomentTable, taus: tuple[float, ...], num_permutations: int
-) -> RotationTest:
-    """The permutation test of "no signal at all", from rotations by conversation."""
+) -> GroupTest:
+    """The test of "no signal at all", by the group that the data's dependence allows."""
     total = covariances(table.total)
     n = table.num_rows
     mean_y = table.origin[-1] + table.total[len(table.signals) + 1] / n
     mean_x = table.origin[:-1] + table.total[1 : len(table.signals) + 1] / n
+    elements = rotation_products if group_of(blocks) == "rotations" else score_flips
     products = []
     for block in blocks:
         x = block.rows(table.signals) - mean_x[:, None]
         y = block.relevant - mean_y
         for _, queries, _ in block.by_cluster():
             spans = [slice(*block.offsets[k : k + 2]) for k in range(queries.start, queries.stop)]
-            products.append(rotation_products([x[:, s] for s in spans], [y[s] for s in spans]))
+            products.append(elements([x[:, s] for s in spans], [y[s] for s in spans]))
     columns = np.array([[table.signals.index(c) for c in with_tau(FOUR, t)] for t in taus])
-    return RotationTest(
+    return GroupTest(
         products=np.concatenate(products),
         starts=np.cumsum([0, *map(len, products)]),
         columns=columns,
@@ -250,10 +260,10 @@ def rotation_test(
     )
 
 
-def family_p_value(evidence: Evidence) -> float:
-    """The p-value of the best weights, corrected for all weights and decay times searched."""
-    observed = float(best_over_tau(evidence.moments.sum(axis=1))[2])
-    return p_value(evidence.largest_r, observed, identity_in_null=False)
+def group_of(blocks: tuple[Block, ...]) -> Group:
+    """Rotations where the queries of each cluster rank lists of one length, else sign flips."""
+    lengths = (np.diff(b.offsets)[q] for b in blocks for _, q, _ in b.by_cluster())
+    return "rotations" if all(np.ptp(n) == 0 for n in lengths) else "sign flips"
 
 
 def comparisons(c: Comparison) -> tuple[list[tuple[str, str]], Array]:

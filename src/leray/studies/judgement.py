@@ -36,7 +36,9 @@ from leray.memory.weights import LinearWeights
 from leray.studies.importance import CLAIMS, LEVEL, Evidence, comparisons
 
 Array = np.ndarray
-FEW_CLUSTERS = 10  # below it the jackknife-t form; coverage of each: docs/benchmarks/coverage.txt
+FEW_CLUSTERS = (
+    10  # below it the jackknife-t form; coverage of each: docs/benchmarks/calibration.txt
+)
 SIMULTANEOUS = 1 - (1 - LEVEL) / len(CLAIMS)
 _FAMILY = f"simultaneous over {len(CLAIMS)} claims"
 

@@ -32,7 +32,6 @@ from leray.studies import judgement
 from leray.studies.importance import (
     Evidence,
     decay_times,
-    family_p_value,
     gather,
     landscape,
     preset,
@@ -219,8 +218,9 @@ def _weights(evidence: Evidence, recommended: str) -> dict[str, Any]:
         "tau_seconds": evidence.taus[evidence.tau],
         "r": float(best.r),
         "optimality_residual": float(best.residual),
-        "p_value": family_p_value(evidence),
-        "p_value_is": "one-sided, rotations by conversation, corrected for all weights searched",
+        "p_value": evidence.null.p_value,
+        "p_value_is": f"one-sided, {evidence.group} by conversation, corrected for all weights "
+        "searched",
         "values": [
             {"signal": s, **judgement.plain(i)}
             for s, i in zip(FOUR, judgement.pearson_weights(evidence), strict=True)
@@ -268,7 +268,7 @@ def _with_provenance(
 def _details(evidence: Evidence) -> dict[str, Any]:
     """What only the figures need: landscape, distributions, correlations, null distribution."""
     side = math.isqrt(len(evidence.grid))
-    counts, edges = np.histogram(evidence.largest_r, 60)
+    counts, edges = np.histogram(evidence.null.largest_r, 60)
     drawn = evidence.resamples
     taus = [
         {"tau_seconds": t, "r": float(simplex_optimum(covariances(m.sum(axis=0))).r)}
@@ -290,7 +290,9 @@ def _details(evidence: Evidence) -> dict[str, Any]:
         "null": {
             "edges": edges.tolist(),
             "counts": counts.tolist(),
-            "num_permutations": len(evidence.largest_r),
+            "num_permutations": len(evidence.null.largest_r),
+            "observed": evidence.null.observed,
+            "group": evidence.group,
         },
         "resampled_weights": {}
         if drawn is None
