@@ -57,7 +57,7 @@ def written_details(*, one: bool = False, taus: tuple[float, ...] = (MONTH,)) ->
             "counts": [40, 60],
             "num_permutations": 100,
             "observed": 0.08,
-            "group": "rotations" if truth == "evidence" else "sign flips",
+            "group": "rotations" if len(taus) == 1 else "sign flips",
         },
         "resampled_weights": {} if one else {s: [0, 3, 5, 2] for s in FOUR},
     }
