@@ -81,7 +81,7 @@ def test_every_fact_is_there(html):
         "it is at least 0.01", "about 34 conversations", "0.002 to 0.283",
         "95% interval: jackknife-t, simultaneous over 4 claims",
         "these data have no times", "0.0838", "1.6 × 10⁻¹⁶", "30 days", "0.0099",
-        "(never, in 100 rotations)", "five signals with BM25", "held out", "recommended",
+        "(never, in 100 draws)", "five signals with BM25", "held out", "recommended",
         "1,192,166", "evidence id misspelt", "Nothing had to be dropped.", "30 min",
         "leray study importance --data jsonl:chats.jsonl --preset quick --seed 7",
         "How to read this page", "see env.json", "none of it is in this page",
