@@ -20,7 +20,6 @@ from leray.memory.blocks import (
     RECENCY,
     Block,
     decay_name,
-    with_tau,
 )
 from leray.memory.methods import (
     EQUAL,
@@ -30,7 +29,6 @@ from leray.memory.methods import (
     OPTIMAL,
     ORDER,
     compact,
-    design,
     landscape_grid,
     linear,
     linear_candidates,
@@ -140,12 +138,6 @@ def test_linear_scores_are_sums() -> None:
     rows = [np.concatenate(column(block, n)) for n in names]
     expected = sum(w * r for w, r in zip((0.1, 0.2, 0.3, 0.4, 0.5), rows, strict=True))
     np.testing.assert_allclose(found, expected, atol=1e-14)
-
-
-def test_the_design_is_all_signals_by_rows() -> None:
-    """Identity."""
-    block = small_block()
-    np.testing.assert_array_equal(design(block, HOUR), block.rows(with_tau(ALL, HOUR)).T)
 
 
 @given(seed=st.integers(0, 99))

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import nnls
 
 from leray.evidence.moments import Array, Covariances
 
@@ -113,6 +112,8 @@ def _solve(blocks: Array, right: Array) -> Array:
 
 
 def _each_nnls(S: Array, b: Array, varies: Array) -> Array:
+    from scipy.optimize import nnls  # half a second to import, and seldom needed
+
     z = np.zeros_like(b)
     for n, keep in enumerate(varies):
         # S = (V √λ)(V √λ)ᵀ serves where S is singular, as Cholesky's factor would not.

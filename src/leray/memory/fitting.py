@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.linear_model import LogisticRegression
 
 from leray.evidence.bootstrap import leave_one_out
+from leray.evidence.logistic import Rows, fit_logistic, mean_and_scale
 from leray.evidence.resampling import RandomKey, Samples, Stateless, best_over_tau
-from leray.memory.blocks import Block
-from leray.memory.methods import Candidates, design
+from leray.memory.blocks import ALL, Block, with_tau
+from leray.memory.methods import Candidates
 from leray.memory.retrieval import ndcg_search
 
 Array = np.ndarray
@@ -53,21 +53,23 @@ class WeightSearch(Stateless):
         key: RandomKey,  # noqa: ARG002
     ) -> tuple[dict[str, Any], Samples]:
         block = self.blocks[step_index]
-        place = np.array([self.clusters.index(c) for c in block.clusters])
+        starts = [queries.start for _, queries, _ in block.by_cluster()]
         out = {}
         for c in self.candidates:
             each = ndcg_search(block.rows(c.signals), block.relevant, block.offsets, c.weights)
-            sums = np.zeros((len(c.weights), len(self.clusters)))
-            np.add.at(sums.T, place, each.T)
-            out[c.method] = sums
+            out[c.method] = np.add.reduceat(each, starts, axis=1)
         return state, out
 
     def result(
         self, samples: list[list[Samples]]
     ) -> dict[str, Float[Array, "candidates clusters"]]:
-        return {
-            c.method: np.sum([s[c.method] for s in samples[0]], axis=0) for c in self.candidates
-        }
+        runs = [cluster for block in self.blocks for cluster, _, _ in block.by_cluster()]
+        place = [self.clusters.index(cluster) for cluster in runs]
+        sums = {c.method: np.zeros((len(c.weights), len(self.clusters))) for c in self.candidates}
+        for method, total in sums.items():
+            every = np.concatenate([s[method] for s in samples[0]], axis=1)
+            np.add.at(total.T, place, every.T)
+        return sums
 
 
 def choose_held_out(
@@ -91,18 +93,18 @@ def pearson_held_out(
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutLogistic(Stateless):
+class HeldOutLogistic:
     """Logistic regression on all signals, fitted without each cluster in turn; a step a fold.
 
-    The first step leaves nothing out (what a person would use); every fold starts at its solution
-    and is solved to a gradient that no start could reach without stepping. Signals are
-    standardised by all rows, which only sets the scale of the ridge (C = 1, next to nothing
-    against the number of pairs); weights come back in the signals' own units.
+    The first step leaves nothing out (what a person would use). Signals are standardised by the
+    rows that are fitted on; weights come back in the signals' own units.
 
     Args:
         blocks: One a history.
         clusters: The folds.
         tau: The decay time of the whole, then of each fold (``[1 + clusters]``, seconds).
+
+    Result: the weights, ``[1 + clusters, signals]``.
     """
 
     blocks: tuple[Block, ...]
@@ -115,6 +117,10 @@ class HeldOutLogistic(Stateless):
     def num_steps(self) -> int:
         return 1 + len(self.clusters)
 
+    def init(self, shard: int, key: RandomKey) -> dict[str, Any]:  # noqa: ARG002
+        """No solution yet to start from."""
+        return {"start": np.zeros(0)}
+
     def step(
         self,
         state: dict[str, Any],
@@ -122,36 +128,23 @@ class HeldOutLogistic(Stateless):
         key: RandomKey,  # noqa: ARG002
     ) -> tuple[dict[str, Any], Samples]:
         left_out = self.clusters[step_index - 1] if step_index else None
-        x, y = training_rows(self.blocks, left_out, float(self.tau[step_index]))
-        if not step_index:
-            scale = x.std(axis=0, dtype=np.float64)
-            state = {
-                "centre": x.mean(axis=0, dtype=np.float64),
-                "scale": np.where(scale > 0, scale, 1.0),
-            }
-        x -= state["centre"].astype(x.dtype)
-        x /= state["scale"].astype(x.dtype)
-        model = LogisticRegression(solver="newton-cholesky", C=1.0, tol=1e-7, warm_start=True)
-        if step_index:
-            model.coef_, model.intercept_ = state["coef"].copy(), state["intercept"].copy()
-        model.fit(x, y)
-        if not step_index:
-            state |= {"coef": model.coef_, "intercept": model.intercept_}
-        return state, {"weights": model.coef_[0].astype(np.float64) / state["scale"]}
+        rows = training_rows(self.blocks, left_out, float(self.tau[step_index]))
+        centre, scale = mean_and_scale(rows)
+        # A fold starts at the solution on everything: it is solved to the same gradient from
+        # anywhere, and there from near.
+        beta = fit_logistic(rows, centre, scale, state["start"] if step_index else None)
+        return state if step_index else {"start": beta}, {"weights": beta[1:] / scale}
 
     def result(self, samples: list[list[Samples]]) -> Float[Array, "folds signals"]:
         return np.stack([s["weights"] for s in samples[0]])
 
 
-def training_rows(
-    blocks: Sequence[Block], left_out: str | None, tau: float
-) -> tuple[Float[Array, "rows signals"], Array]:
-    """The pairs of every cluster but one."""
-    x, y = [], []
-    for block in blocks:
-        rows = design(block, tau)
-        for cluster, _, span in block.by_cluster():
-            if cluster != left_out:
-                x.append(rows[span])
-                y.append(block.relevant[span])
-    return np.concatenate(x), np.concatenate(y)
+def training_rows(blocks: Sequence[Block], left_out: str | None, tau: float) -> list[Rows]:
+    """The pairs of every cluster but one, where they lie."""
+    columns = with_tau(ALL, tau)
+    return [
+        Rows(b.x, b.relevant, np.array([b.signals.index(c) for c in columns]), span)
+        for b in blocks
+        for cluster, _, span in b.by_cluster()
+        if cluster != left_out
+    ]

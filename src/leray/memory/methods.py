@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from leray.memory.blocks import AGE, ALL, FIVE, FOUR, RECENCY, Block, decay_name, with_tau
+from leray.memory.blocks import AGE, FIVE, FOUR, RECENCY, Block, decay_name, with_tau
 
 Array = np.ndarray
 INTUITIVE = (0.40, 0.30, 0.20, 0.10)
@@ -215,11 +215,6 @@ FORMULAS: dict[str, Callable[[Block], Array]] = {
 def linear(block: Block, signals: Sequence[str], weights: Array, tau: float) -> Array:
     """Σ w_j x_j over the named signals, ``decay`` with the given τ."""
     return np.asarray(weights, dtype=np.float64) @ block.rows(with_tau(signals, tau))
-
-
-def design(block: Block, tau: float) -> Float[Array, "rows signals"]:
-    """All signals of a block, a row a pair, for the logistic regression."""
-    return block.rows(with_tau(ALL, tau)).T
 
 
 def ranks(block: Block, values: Array) -> Array:

@@ -39,5 +39,5 @@ def write_samples(path: Path, recorded: Iterable[tuple[str, int, int, Samples]])
         }
     )
     sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink)
+    parquet.write_table(table, sink, use_dictionary=False)
     atomic_write(path, sink.getvalue().to_pybytes())
