@@ -137,6 +137,9 @@ def _verdict(k: int, one: bool) -> dict[str, Any]:
     return {
         "claim": claim.id,
         "statement": claim.statement,
+        "source": claim.source,
+        "estimand": claim.estimand,
+        "direction": claim.direction,
         "data": "jsonl:chats.jsonl",
         "status": "replication",
         "verdict": ("refuted", "undecided", "refuted", "undecided")[k] if judged else "undecided",
@@ -147,6 +150,7 @@ def _verdict(k: int, one: bool) -> dict[str, Any]:
         "margin": claim.margin,
         "null": claim.null,
         "p_value": 0.25 if judged and k > 1 else None,
+        "p_value_is": "two-sided, sign flips by conversation" if judged and k > 1 else None,
         "n": 1 if one else 10,
         "n_needed": 34 if judged and k == 3 else None,
         "method": "paired by conversation" if judged else "not judged",

@@ -23,6 +23,7 @@ from leray.studies.session import Request, run_importance
 from planted import write_planted
 
 ROOT = Path(__file__).parents[2]
+CONSTANT = {"random", "length"}  # planted turns are of one length: r is not defined
 ROW = {"claim", "statement", "data", "status", "verdict", "estimate", "interval", "level"} | {
     "interval_kind", "margin", "null", "p_value", "n", "n_needed", "method",
 }  # fmt: skip
@@ -51,7 +52,8 @@ def test_result_has_the_documented_shape(whole: tuple[dict, Path]) -> None:
     result, out = whole
     assert [row["method"] for row in result["table"]] == list(ORDER)
     for row in result["table"]:
-        assert set(row["metrics"]) == {"r", *METRICS}
+        constant = row["method"] in CONSTANT
+        assert set(row["metrics"]) == {*METRICS} | (set() if constant else {"r"})
         for metric in row["metrics"].values():
             assert set(metric) == {"estimate", "interval", "level", "interval_kind"}
             low, high = metric["interval"]
@@ -176,3 +178,10 @@ def test_a_constant_signal_gets_no_weight(tmp_path: Path) -> None:
     weights = {v["signal"]: v["estimate"] for v in result["weights"]["values"]}
     assert weights["decay"] == 0.0
     assert np.isclose(sum(weights.values()), 1.0)
+
+
+def test_no_workers_is_refused_before_anything_is_made(twelve: Path, tmp_path: Path) -> None:
+    """Golden run: the request is checked first; no folder is left behind."""
+    with pytest.raises(LerayError, match="0 workers cannot do anything"):
+        run(twelve, tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()

@@ -79,6 +79,9 @@ class Verdict:
 
     claim: str
     statement: str
+    source: str
+    estimand: str
+    direction: Direction
     data: str
     status: Status
     verdict: Decision
@@ -89,6 +92,7 @@ class Verdict:
     margin: float
     null: float
     p_value: float | None
+    p_value_is: str | None
     n: int
     n_needed: int | None
     method: str
@@ -144,6 +148,7 @@ def judge(
     seen: bool,
     method: str,
     p_value: float | None = None,
+    p_value_is: str | None = None,
     note: str = "",
 ) -> Verdict:
     """The verdict on a claim, from the simultaneous interval of its estimand.
@@ -155,6 +160,7 @@ def judge(
         seen: Whether these data shaped the design or the margin; then it is a replication.
         method: How the interval was made, in words.
         p_value: A test of the same difference, where there is one.
+        p_value_is: Which test, which side, and what it is corrected for.
         note: What a reader must know besides.
 
     Raises:
@@ -166,6 +172,9 @@ def judge(
     return Verdict(
         claim=claim.id,
         statement=claim.statement,
+        source=claim.source,
+        estimand=claim.estimand,
+        direction=claim.direction,
         data=data,
         status="replication" if seen else "confirmatory",
         verdict=decision,
@@ -176,6 +185,7 @@ def judge(
         margin=claim.margin,
         null=claim.null,
         p_value=p_value,
+        p_value_is=p_value_is if p_value is not None else None,
         n=interval.n,
         n_needed=num_needed(claim, interval) if decision == "undecided" else None,
         method=method,
@@ -194,6 +204,9 @@ def not_judged(
     return Verdict(
         claim=claim.id,
         statement=claim.statement,
+        source=claim.source,
+        estimand=claim.estimand,
+        direction=claim.direction,
         data=data,
         status="replication" if seen else "confirmatory",
         verdict="undecided",
@@ -204,6 +217,7 @@ def not_judged(
         margin=claim.margin,
         null=claim.null,
         p_value=None,
+        p_value_is=None,
         n=n,
         n_needed=None,
         method="not judged",

@@ -327,7 +327,10 @@ def _only(
     found = {h.id: h for h, _ in joined}
     if wanted is None and len(found) > 1:
         shown = ", ".join([*found][:5]) + (", …" if len(found) > 5 else "")
-        raise LerayError(f"{source} holds {len(found)} histories ({shown}): say which with history")
+        raise LerayError(
+            f"{source} holds {len(found)} histories ({shown}): say which, as with "
+            f"history={next(iter(found))!r} (on the command line --history {next(iter(found))})"
+        )
     if wanted is not None and wanted not in found:
         raise LerayError(f"no history {wanted!r:.60} in {source}{nearest(wanted, found)}")
     return found[wanted] if wanted is not None else next(iter(found.values()))

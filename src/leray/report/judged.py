@@ -78,10 +78,7 @@ def _region(row: dict[str, Any], claim: Claim | None) -> str:
 
 def _p_value(row: dict[str, Any]) -> str:
     if row["p_value"] is not None:
-        return (
-            f"{numbers.probability(row['p_value'])}: two-sided, sign flips by conversation, for "
-            "no difference at all"
-        )
+        return f"{numbers.probability(row['p_value'])}: {row['p_value_is']}"
     why = "nothing was judged" if row["estimate"] is None else "judged by its interval alone"
     return f"{numbers.MISSING} ({why})"
 

@@ -34,6 +34,7 @@ from leray.memory.methods import FITTED
 from leray.memory.retrieval import METRICS
 from leray.memory.weights import LinearWeights
 from leray.studies.importance import CLAIMS, LEVEL, Evidence, comparisons
+from leray.studies.outcome import plain
 
 Array = np.ndarray
 FEW_CLUSTERS = (
@@ -48,8 +49,12 @@ def estimates(evidence: Evidence, level: float = LEVEL) -> dict[tuple[str, str],
     c = evidence.comparison
     names = [(m, metric) for m in c.methods for metric in METRICS]
     intervals = dict(zip(names, _mean_intervals(evidence, level), strict=False))
-    for method, interval in zip(c.methods, _r_intervals(evidence, level), strict=True):
-        intervals[method, "r"] = interval
+    varies = c.scores.sum(axis=0)[:, 3] > 0  # a constant score has no correlation
+    for method, interval, defined in zip(
+        c.methods, _r_intervals(evidence, level), varies, strict=True
+    ):
+        if defined:
+            intervals[method, "r"] = interval
     return intervals
 
 
@@ -60,21 +65,10 @@ def table(evidence: Evidence) -> list[dict[str, Any]]:
         {
             "method": m,
             "held_out": m in FITTED,
-            "metrics": {k: plain(intervals[m, k]) for k in ("r", *METRICS)},
+            "metrics": {k: plain(intervals[m, k]) for k in ("r", *METRICS) if (m, k) in intervals},
         }
         for m in evidence.comparison.methods
     ]
-
-
-def plain(interval: Interval) -> dict[str, Any]:
-    """An interval as JSON has it; ends that are infinite or missing are null."""
-    ends = [v if math.isfinite(v) else None for v in (interval.low, interval.high)]
-    return {
-        "estimate": interval.estimate,
-        "interval": None if None in ends else ends,
-        "level": interval.level,
-        "interval_kind": interval.kind,
-    }
 
 
 def pearson_weights(evidence: Evidence, level: float = LEVEL) -> list[Interval]:
@@ -179,9 +173,11 @@ def _difference_verdicts(
     how = f"paired by conversation; {_FAMILY}"
     every = f"{how} and {len(fitted)} fitted methods"
     note = _join(f"the best is {names[1 + best][0]}", caution)
+    test = "two-sided, sign flips by conversation, for no difference at all"
+    over = f"{test}, the largest over {len(fitted)} fitted methods"
     return [
-        judge(m3, _at(alone), method=how, p_value=p_alone, note=caution, **about),
-        judge(m9, _at(largest), method=every, p_value=p_best, note=note, **about),
+        judge(m3, _at(alone), method=how, p_value=p_alone, p_value_is=test, note=caution, **about),
+        judge(m9, _at(largest), method=every, p_value=p_best, p_value_is=over, note=note, **about),
     ]
 
 

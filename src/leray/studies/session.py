@@ -18,6 +18,7 @@ from leray.data.embeddings import EmbeddingJob
 from leray.data.encoders import EncoderFolder, find_encoder
 from leray.data.preparation import Prepared, ask, prepare
 from leray.data.sources import load
+from leray.errors import LerayError
 from leray.evidence.moments import covariances
 from leray.evidence.optimum import simplex_optimum
 from leray.evidence.verdict import Verdict
@@ -36,6 +37,7 @@ from leray.studies.importance import (
     landscape,
     preset,
 )
+from leray.studies.outcome import plain
 
 # Seconds that the source claims for a method on its GPU.
 CLAIMED = {"bootstrap": 30 * 60.0, "permutation": 20 * 60.0}
@@ -86,6 +88,8 @@ def run_importance(
         LerayError: for anything the user can mend; what was finished stays in the folder.
         Interrupted: on Ctrl-C, with the command that goes on.
     """
+    if workers < 1:
+        raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
     if resume is not None:
         folder = RunFolder.resume(resume)
         request = Request.of(folder.config)
@@ -222,7 +226,7 @@ def _weights(evidence: Evidence, recommended: str) -> dict[str, Any]:
         "p_value_is": f"one-sided, {evidence.group} by conversation, corrected for all weights "
         "searched",
         "values": [
-            {"signal": s, **judgement.plain(i)}
+            {"signal": s, **plain(i)}
             for s, i in zip(FOUR, judgement.pearson_weights(evidence), strict=True)
         ],
         "grid": {
