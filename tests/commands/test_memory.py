@@ -45,6 +45,20 @@ def test_the_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str])
     assert "ranked 3 turns in" in err
 
 
+def test_large_scores_stay_short(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Golden: the largest weights that a file may hold, in the table and as JSON."""
+    values = np.array([1e15, -1e15])
+    large = LinearWeights(method="m", signals=("lexical", "length"), values=values)
+    write_weights(files[0], large)
+    assert rank_command(*files, "the lake", 2) == 0
+    assert "e+1" in (out := capsys.readouterr().out)
+    assert max(map(len, out.splitlines())) <= 140
+    assert rank_command(*files, "the lake", 2, json=True) == 0
+    json.loads(capsys.readouterr().out)
+
+
 def test_a_narrow_terminal(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +92,8 @@ def test_json(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> N
     [
         ({"time": "noon"}, "time is 'noon'; allowed: ISO 8601"),
         ({"history": "d"}, "no history 'd'"),
+        ({"time": "noon"}, "or leave it out"),
+        ({"device": "banana"}, "device 'banana' cannot be used here"),
         ({"top": 0}, "top is 0"),
         ({"weights": Path("absent.json")}, "cannot read 'absent.json'"),
         ({"conversation": "absent.jsonl"}, "no file or folder 'absent.jsonl'"),

@@ -423,7 +423,9 @@ def test_what_is_no_encoder_is_refused(packaged: EncoderFolder, tmp_path: Path) 
     with pytest.raises(LerayError, match=r"config\.json cannot be read"):
         find_encoder(folder)
     with pytest.raises(LerayError, match="device 'abacus' cannot be used here"):
-        find_encoder(device="abacus").load()
+        find_encoder(device="abacus")
+    with pytest.raises(LerayError, match="device 'meta' cannot be used here"):
+        find_encoder(device="meta")
 
 
 def test_damaged_weights_are_one_clear_error(packaged: EncoderFolder, tmp_path: Path) -> None:
@@ -443,6 +445,13 @@ def test_english_is_told_from_other_languages(language: str) -> None:
 def test_too_little_text_says_nothing() -> None:
     assert not mostly_not_english([])
     assert not mostly_not_english(["ja", "?", "12345678901234567890123"])
+
+
+@pytest.mark.parametrize("mark", ["!", "‽", "\u0301", "\u202e", "™"])
+def test_an_emoji_and_a_mark_make_no_other_language(mark: str) -> None:
+    """A few English words that repeat, each time with an emoji and a mark, say too little."""
+    assert not mostly_not_english([f"hello zebra {k} 😀{mark}" for k in range(50)])
+    assert not mostly_not_english([f"{text} 😀{mark}" for text in CHAT["English"]])
 
 
 def test_other_languages_are_warned_of_once(packaged: EncoderFolder, cache_dir: Path) -> None:

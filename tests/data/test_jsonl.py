@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leray.data.jsonl import load_jsonl
+from leray.data.records import TURN_SIGNALS
 from leray.errors import LerayError
+from leray.integrations.look_back import MEASURES
 from leray.memory.conversations import Corpus
+from leray.memory.growing import OF_TURN
 
 DOCUMENTED = [
     '{"conversation": "c1", "turn": "D1:3", "speaker": "A", "text": "I got a dog.",'
@@ -62,14 +65,14 @@ def test_ready_vectors_signals_and_persons(tmp_path: Path) -> None:
     """Oracle: what a person brings arrives as it was."""
     corpus = read(
         tmp_path,
-        turn("1", embedding=[3, 4.5], signals={"mood": 0.5}),
+        turn("1", embedding=[3, 4.5], signals={"surprise": 0.5}),
         turn("2", embedding=[0, 1], person="Ann"),
         turn("3", embedding=[0, 1], person="Bob"),
         turn("4", text="", caption="a cat", embedding=[1, 1]),
     )
     (c,) = corpus.conversations
     assert c.person == "Ann"
-    assert c.turns[0].signals == {"mood": 0.5}
+    assert c.turns[0].signals == {"surprise": 0.5}
     assert c.turns[0].embedding is not None
     np.testing.assert_array_equal(c.turns[0].embedding, [3, 4.5])
     assert corpus.truth == "callback"
@@ -103,6 +106,7 @@ BAD: list[tuple[str | dict[str, Any], str, str]] = [
     (turn("9", embedding=[0, 0.0]), "embedding of zeros", "zero throughout"),
     (turn("9", signals=[1]), "wrong type", "'signals' is a list"),
     (turn("9", signals={"m": float("-inf")}), "signal not finite", "signal 'm' is the number -inf"),
+    (turn("9", signals={"surprise": 1e7}), "signal too large", "numbers within ±1,000,000"),
     (turn("1"), "duplicate turn id", "came on line 1"),
     (query("9", evidence=["7"]), "unknown evidence id", "'7' is no usable turn"),
     (query("9", evidence=[]), "evidence not a list of ids", "'evidence' is empty"),
@@ -134,7 +138,7 @@ def test_each_bad_line_is_named_and_nothing_else_is_lost(
 
 def test_part_of_the_evidence_may_be_unknown(tmp_path: Path) -> None:
     """Oracle: the id of no turn is dropped, the question stays with the other."""
-    corpus = read(tmp_path, turn("1"), query("q", evidence=["7", "1", "1"]))
+    corpus = read(tmp_path, turn("1"), turn("2"), query("q", evidence=["7", "1", "1"]))
     assert corpus.conversations[0].queries[0].evidence == ("1",)
     assert corpus.report.dropped == {"unknown evidence id": 1}
 
@@ -145,6 +149,49 @@ def test_queries_without_evidence_leave_callback_truth(tmp_path: Path) -> None:
     assert corpus.truth == "callback"
     assert corpus.conversations[0].queries == ()
     assert corpus.report.dropped == {"query without evidence": 1}
+
+
+@pytest.mark.parametrize(
+    "stray", [["nowhere"], ["1", "2"]], ids=["no such turn", "all that was said"]
+)
+def test_a_stray_query_leaves_callback_truth(tmp_path: Path, stray: list[str]) -> None:
+    """Oracle: evidence that tells nothing apart decides nothing; the line is named and counted."""
+    corpus = read(tmp_path, turn("1"), turn("2"), query("q", evidence=stray))
+    assert corpus.truth == "callback"
+    assert corpus.conversations[0].queries == ()
+    assert sum(corpus.report.dropped.values()) >= 1
+    assert all("line 3" in note for note in corpus.report.notes)
+
+
+def test_evidence_counts_where_a_person_said_it(tmp_path: Path) -> None:
+    """Oracle: all of its own conversation, but not all of the person's history."""
+    lines = [
+        {"conversation": "c0", "turn": "1", "text": "before", "time": 1, "person": "p"},
+        turn("1", time=9, person="p"),
+        query("q", person="p"),
+    ]
+    assert read(tmp_path, *lines).truth == "evidence"
+
+
+def test_signals_without_effect_are_named_with_the_nearest(tmp_path: Path) -> None:
+    """Oracle: a slip and a signal that belongs to a query as well; the line stays."""
+    corpus = read(tmp_path, turn("1", signals={"suprise": 0.5, "relevance": 1, "length": 2}))
+    assert corpus.conversations[0].turns[0].signals == {"length": 2.0}
+    assert corpus.report.repaired == {"signal without effect": 2}
+    assert corpus.report.notes[0].startswith(
+        "repaired: line 1: signal 'suprise' ignored; did you mean 'surprise'?; allowed: surprise,"
+    )
+
+
+def test_the_signals_with_effect_are_those_that_are_applied() -> None:
+    """Identity: what a memory replaces, which equals what a study replaces (tests of recall)."""
+    assert set(TURN_SIGNALS) == {*OF_TURN, *MEASURES}
+
+
+def test_one_of_a_thing_is_no_plural(tmp_path: Path) -> None:
+    """Oracle: the sentence of the report."""
+    corpus = read(tmp_path, turn("1"))
+    assert corpus.description.startswith("Your own data: 1 conversation with 1 turn;")
 
 
 def test_times_that_go_backwards_are_sorted(tmp_path: Path) -> None:

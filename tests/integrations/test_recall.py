@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leray.errors import LerayError
+from leray.integrations import recall
 from leray.integrations.recall import Memory
+from leray.integrations.warm import WarmEmbedder
 from leray.memory.blocks import ALL, FIVE, Embedded, block
 from leray.memory.conversations import Conversation, Query, Turn, histories
 from leray.memory.labels import Ask, Asked
 from leray.memory.methods import linear
-from leray.memory.weights import LinearWeights
+from leray.memory.weights import Embedder, LinearWeights
 
 TAU = 3600.0
 WORDS = ["lake", "summer", "dog", "pasta", "we", "the", "Ann", "really", "why?"]
@@ -246,12 +249,34 @@ def test_embed_and_embedder_exclude_each_other() -> None:
 LINES = '{"conversation": "c1", "turn": "1", "text": "the lake"}\n'
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("other", r"fitted with the embedder other, but mine is used here: fit them again"),
+        ("mine", r"embedder mine, and the model of that name here has other files: fit"),
+    ],
+)
+def test_another_embedder_is_warned_of(name: str, said: str) -> None:
+    """Oracle: the line that the user reads, also where the names are the same."""
+
+    class Used(WarmEmbedder):
+        def __init__(self) -> None:
+            pass
+
+        def describe(self) -> Embedder:
+            return Embedder(name="mine", fingerprint="a")
+
+    fitted = replace(weights(), embedder=Embedder(name=name, fingerprint="b"))
+    with pytest.warns(UserWarning, match=said):
+        recall._compare_embedders(fitted, Used())
+
+
 def test_one_history_of_several_is_named(tmp_path: Path) -> None:
     """Oracle: which one, with the nearest name."""
     path = tmp_path / "own.jsonl"
     path.write_text(LINES + LINES.replace('c1"', 'c10"'), encoding="utf-8")
     five = weights(FIVE)
-    with pytest.raises(LerayError, match=r"holds 2 histories \(c1, c10\): say which"):
+    with pytest.raises(LerayError, match=r"holds 2 histories \(c1, c10\): name one with --history"):
         Memory.load(five, path, embed=embed)
     with pytest.raises(LerayError, match=r"no history 'c11' in .*; did you mean 'c1"):
         Memory.load(five, path, embed=embed, history="c11")

@@ -18,6 +18,7 @@ from leray.memory.labels import (
     document_frequency,
     evidence_asks,
     mask,
+    num_reaching_back,
     words,
 )
 
@@ -278,3 +279,116 @@ def test_a_missing_time_is_the_last_one_known(
     """Oracle, by hand; before the first known time it is that one; without any, zero."""
     ((history, _),) = histories([conversation(["a"] * 3, times=times)])
     np.testing.assert_array_equal(history.times, expected)
+
+
+def overlapping() -> list[Conversation]:
+    """Conversation A at 0, 10, …, 100 s; B of the same person at 50, …, 60 s, and a timeless C."""
+    long = conversation(["a"] * 11, id="A", times=[10.0 * k for k in range(11)], person="p")
+    asks = (
+        Query(id="q", text="?", time=55.5, evidence=("t5",)),
+        Query(id="end", text="?", evidence=("t5",)),
+    )
+    short = conversation(
+        ["b"] * 11, id="B", times=[50.0 + k for k in range(11)], person="p", queries=asks
+    )
+    untimed = conversation(["c"] * 2, id="C", times=[None, None], person="p")
+    return [long, short, untimed]
+
+
+def test_overlapping_conversations_leak_no_future() -> None:
+    """Oracle, by hand: asked at 55.5, what was said by then in either conversation, no more."""
+    ((history, members),) = histories(overlapping())
+    assert history.conversations == ("A", "B", "C")
+    assert (np.diff(history.times) >= 0).all()
+    known = [
+        (history.conversations[c], t.id)
+        for c, t in zip(history.conversation, history.turns, strict=True)
+    ]
+    assert known[5:8] == [("A", "t5"), ("B", "t0"), ("B", "t1")]
+    assert known[-2:] == [("C", "t0"), ("C", "t1")]
+    asked, at_end = evidence_asks(history, members).asks
+    assert [known[i] for i in asked.candidates] == [
+        *(("A", f"t{k}") for k in range(6)),
+        *(("B", f"t{k}") for k in range(6)),
+    ]
+    assert [known[i] for i in asked.candidates[asked.relevant]] == [("B", "t5")]
+    # Asked at the end of B: all of B, and of A what was said by 60 s.
+    assert {known[i] for i in at_end.candidates} == {
+        *(("A", f"t{k}") for k in range(7)),
+        *(("B", f"t{k}") for k in range(11)),
+    }
+    assert at_end.time == 60.0
+
+
+@given(
+    starts=st.lists(st.integers(0, 20), min_size=2, max_size=4),
+    gaps=st.lists(st.none() | st.integers(0, 9), min_size=5, max_size=5),
+    when=st.floats(0, 80),
+)
+def test_no_query_sees_what_was_said_later(
+    starts: list[int], gaps: list[int | None], when: float
+) -> None:
+    """Identity: with overlaps and missing times; each conversation keeps its own order."""
+    some = []
+    for c, start in enumerate(starts):
+        time, times = float(start), []
+        for gap in gaps:
+            time += gap or 0
+            times.append(None if gap is None else time)
+        asks = (Query(id="q", text="?", time=when, evidence=("t0",)),)
+        some.append(conversation(["a"] * 5, id=f"c{c}", times=times, person="p", queries=asks))
+    ((history, members),) = histories(some)
+    assert (np.diff(history.times) >= 0).all()
+    for k in range(len(some)):
+        own = [t.id for t, c in zip(history.turns, history.conversation, strict=True) if c == k]
+        assert own == [f"t{i}" for i in range(5)]
+    for ask in evidence_asks(history, members).asks:
+        seen = set(ask.candidates.tolist())
+        for i, turn in enumerate(history.turns):
+            if turn.time is not None:
+                assert (i in seen) == (turn.time <= when)
+
+
+def test_callbacks_of_overlapping_conversations_look_back_in_time() -> None:
+    """Oracle, by hand: said first at 5 s in B, again at 100 s in A, though A began before B."""
+    first = conversation(
+        ["well"] * 3 + ["zebra"], id="A", times=[0.0, 1.0, 99.0, 100.0], person="p"
+    )
+    times: list[float | None] = [4.0, 5.0, *(10.0 + k for k in range(12)), 200.0]
+    second = conversation(
+        ["fjord", "zebra", *["well"] * 12, "fjord"], id="B", times=times, person="p"
+    )
+    ((history, _),) = histories([first, second])
+    asked = callback_asks(history, FREQUENCY, SIZE)
+    assert [(a.cluster, a.time) for a in asked.asks] == [("A", 100.0), ("B", 200.0)]
+    for ask in asked.asks:
+        assert (history.times[ask.candidates] < ask.time).all()
+    assert [history.turns[int(a.candidates[a.relevant][0])].text for a in asked.asks] == [
+        "zebra", "fjord"
+    ]  # fmt: skip
+    assert num_reaching_back(asked) == 1
+
+
+def test_the_queries_of_a_conversation_stand_together() -> None:
+    """Identity: where conversations alternate, each cluster is still one run of queries."""
+    texts = ["fjord", "zebra", *["well"] * 12, "fjord", "zebra", "fjord"]
+    many = [
+        conversation(texts, id=f"c{k}", times=[2.0 * i + k for i in range(len(texts))], person="p")
+        for k in range(2)
+    ]
+    ((history, _),) = histories(many)
+    clusters = [a.cluster for a in callback_asks(history, FREQUENCY, SIZE).asks]
+    assert len(set(clusters)) == 2
+    assert clusters == sorted(clusters)
+
+
+def test_histories_never_share_an_id() -> None:
+    """Identity: a person called like a conversation, or like the name made for one."""
+    some = [
+        conversation(["a"], id="x"),
+        conversation(["a"], id="person x"),
+        conversation(["b"], id="y", person="x"),
+        conversation(["c"], id="z", person="conversation x"),
+    ]
+    ids = [h.id for h, _ in histories(some)]
+    assert ids == ["x", "person x", "person person x", "conversation x"]

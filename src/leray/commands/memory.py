@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leray.commands.terminal import plain
+
 if TYPE_CHECKING:
     from leray.integrations.recall import Memory, OnProgress, Ranked
 
@@ -109,10 +111,12 @@ def _time(text: str | None) -> float | str | None:
 
 
 def _report(memory: Memory, loading: float, ranking: float) -> None:
+    from leray.data.reading import counted
+
     for kind, number in memory.report.dropped.items():
         print(f"left out {number:,}: {kind} (leray data check says where)", file=sys.stderr)
     print(
-        f"ranked {len(memory):,} turns in {1000 * ranking:.0f} ms; read and prepared in "
+        f"ranked {counted(len(memory), 'turn')} in {1000 * ranking:.0f} ms; read and prepared in "
         f"{loading:.1f} s",
         file=sys.stderr,
     )
@@ -147,7 +151,7 @@ def _fields(r: Ranked) -> dict[str, Any]:
 def _print_table(ranked: Sequence[Ranked], names: Sequence[str]) -> None:
     """A column a signal where there is room, else all shares below the text.
 
-    Text comes from others: it is shown as plain text, control characters left out.
+    Text comes from others: it is shown as plain text, control characters as escapes.
     """
     from rich.console import Console
     from rich.table import Table
@@ -163,17 +167,22 @@ def _print_table(ranked: Sequence[Ranked], names: Sequence[str]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("text" if apart else "text, and each signal's share")
     for r in ranked:
-        who = [Text(_plain(s)) for s in (r.turn.id, _shown_time(r), r.turn.speaker)]
-        said = _shortened(_plain(_said(r)))
-        shares = [f"{r.shares[n]:+.3f}" for n in names] if apart else []
+        who = [Text(plain(s)) for s in (r.turn.id, _shown_time(r), r.turn.speaker)]
+        said = _shortened(plain(_said(r)))
+        shares = [_number(r.shares[n], "+") for n in names] if apart else []
         told = said if apart else f"{said}\n  {_largest_first(r.shares)}"
-        table.add_row(*who, f"{r.score:.3f}", *shares, Text(told))
+        table.add_row(*who, _number(r.score), *shares, Text(told))
     console.print(table)
 
 
 def _largest_first(shares: dict[str, float]) -> str:
     ordered = sorted(shares.items(), key=lambda share: -abs(share[1]))
-    return ", ".join(f"{name} {value:+.3f}" for name, value in ordered if value != 0)
+    return ", ".join(f"{name} {_number(value, '+')}" for name, value in ordered if value != 0)
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Three decimals, or a power of ten where that would be long."""
+    return f"{value:{sign}.3f}" if abs(value) < 1e6 else f"{value:{sign}.3e}"
 
 
 def _shown_time(r: Ranked) -> str:
@@ -192,10 +201,6 @@ def _said(r: Ranked) -> str:
 def _shortened(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= TEXT_LENGTH else words[: TEXT_LENGTH - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 @contextmanager

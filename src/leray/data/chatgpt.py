@@ -15,7 +15,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from leray.data.reading import decode, is_finite, kind_of, open_bytes, parse, seconds, sound
+from leray.data.reading import (
+    counted,
+    decode,
+    is_finite,
+    kind_of,
+    open_bytes,
+    parse,
+    seconds,
+    sound,
+)
 from leray.errors import LerayError
 from leray.memory.conversations import Conversation, Corpus, LoadReport, Turn
 
@@ -45,8 +54,8 @@ def load_chatgpt(path: Path) -> Corpus:
         truth="callback",
         report=report,
         description=(
-            f"{len(conversations)} conversations of one person with ChatGPT, from an export, joined"
-            " into one history; all that were usable."
+            f"{counted(len(conversations), 'conversation')} of one person with ChatGPT, from an "
+            "export, joined into one history; all that were usable."
         ),
     )
 
@@ -83,7 +92,8 @@ def _items(text: str, path: Path, report: LoadReport) -> list[Any]:
         value = parse(text)
     except ValueError as error:
         items = list(_whole_items(text))
-        report.drop("rest of a broken file", f"not JSON after {len(items)} conversations ({error})")
+        whole = counted(len(items), "conversation")
+        report.drop("rest of a broken file", f"not JSON after {whole} ({error})")
         return items
     if not isinstance(value, list):
         raise LerayError(

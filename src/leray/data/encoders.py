@@ -104,12 +104,13 @@ def find_encoder(path: Path | None = None, *, device: str = "cpu") -> EncoderFol
     Args:
         path: A sentence-transformers folder; None for the packaged encoder, which is found without
             importing its package.
-        device: A torch device; checked when the encoder is loaded.
+        device: A torch device.
 
     Raises:
         LerayError: The packaged encoder is not installed, or the folder is no encoder, or its
-            weights are only there as a pickle, which is never read.
+            weights are only there as a pickle, which is never read; or there is no such device.
     """
+    check_device(device)
     folder = _packaged_folder() if path is None else path.expanduser()
     if not folder.is_dir():
         raise LerayError(f"no folder {folder}: an embedder is a sentence-transformers model folder")
@@ -130,6 +131,18 @@ def find_encoder(path: Path | None = None, *, device: str = "cpu") -> EncoderFol
         cost=_cost(config),
         device=device,
     )
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that this machine does not have (imports torch unless it is ``cpu``).
+
+    Raises:
+        LerayError: It cannot be used.
+    """
+    if name != "cpu":
+        from leray.data.minilm import torch_device
+
+        torch_device(name)
 
 
 def _packaged_folder() -> Path:

@@ -2,7 +2,7 @@
 
 A line that cannot be used is dropped with a note that names it, says what came and what is
 allowed; every other line is kept. Which truth the file carries is read off it: evidence where any
-query names evidence, else callback.
+query can be used with the evidence that it names, else callback.
 """
 
 from __future__ import annotations
@@ -13,20 +13,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from leray.data.reading import in_order, objects
+from leray.data.reading import counted, in_order, objects
 from leray.data.records import (
     QUERY_KEYS,
     TURN_KEYS,
+    TURN_SIGNALS,
     BadLineError,
     is_turn,
     name_unknown_keys,
+    name_unused_signals,
     optional_string,
     query,
     string,
     turn,
 )
 from leray.errors import LerayError
-from leray.memory.conversations import Conversation, Corpus, LoadReport, Query, Truth, Turn
+from leray.memory.conversations import (
+    Conversation,
+    Corpus,
+    LoadReport,
+    Query,
+    Truth,
+    Turn,
+    histories,
+)
+from leray.memory.labels import evidence_asks
 
 
 @dataclass(slots=True)
@@ -46,16 +57,13 @@ def load_jsonl(path: Path) -> Corpus:
     """
     report = LoadReport()
     drafts: dict[str, _Draft] = {}
-    truth: Truth = "callback"
     for number, record in objects(path, report):
-        if record.get("evidence") is not None and "query" in record:
-            truth = "evidence"
         try:
             _add(drafts, number, record, report)
         except BadLineError as bad:
             report.drop(bad.kind, f"line {number}: {bad}")
     _settle_embeddings(drafts, report)
-    finished = (_finish(name, draft, truth, report) for name, draft in drafts.items())
+    finished = (_finish(name, draft, report) for name, draft in drafts.items())
     conversations = tuple(c for c in finished if c is not None)
     if not conversations:
         found = "; ".join(report.notes[:3]) or "it is empty"
@@ -63,7 +71,39 @@ def load_jsonl(path: Path) -> Corpus:
             f"no usable turn in {str(path)!r} ({found}); allowed: lines such as "
             '{"conversation": "c1", "turn": "1", "speaker": "A", "text": "…"}'
         )
+    truth = _truth(conversations)
+    _drop_queries_without_evidence(drafts, truth, report)
+    if truth == "callback":
+        conversations = tuple(_without_queries(c, drafts[c.id], report) for c in conversations)
     return _corpus(path, conversations, truth, report)
+
+
+def _truth(conversations: tuple[Conversation, ...]) -> Truth:
+    """Evidence where it leaves a query with something to tell apart."""
+    asking = {c.person for c in conversations if c.queries}
+    some = [c for c in conversations if c.queries or (c.person and c.person in asking)]
+    asked = (evidence_asks(h, members).asks for h, members in histories(some))
+    return "evidence" if any(asked) else "callback"
+
+
+def _drop_queries_without_evidence(
+    drafts: Mapping[str, _Draft], truth: Truth, report: LoadReport
+) -> None:
+    why = "others have it" if truth == "evidence" else "callback truth finds its own"
+    for draft in drafts.values():
+        for line, asked in draft.queries.values() if draft.turns else ():
+            if asked.evidence is None:
+                report.drop("query without evidence", f"line {line}: no 'evidence'; {why}")
+
+
+def _without_queries(c: Conversation, draft: _Draft, report: LoadReport) -> Conversation:
+    for asked in c.queries:
+        report.drop(
+            "query whose evidence tells nothing apart",
+            f"line {draft.queries[asked.id][0]}: none or all of the turns before it are its "
+            "evidence; callback truth finds its own queries",
+        )
+    return replace(c, queries=())
 
 
 def _corpus(
@@ -71,15 +111,16 @@ def _corpus(
 ) -> Corpus:
     num_turns = sum(len(c.turns) for c in conversations)
     num_queries = sum(len(c.queries) for c in conversations)
-    asked = f" and {num_queries:,} queries with evidence" if truth == "evidence" else ""
+    asked = counted(num_queries, "query", "queries")
+    asked = f" and {asked} with evidence" if truth == "evidence" else ""
     return Corpus(
         name=f"jsonl:{path}",
         conversations=conversations,
         truth=truth,
         report=report,
         description=(
-            f"Your own data: {len(conversations):,} conversations with {num_turns:,} turns{asked}; "
-            "all that were usable."
+            f"Your own data: {counted(len(conversations), 'conversation')} with "
+            f"{counted(num_turns, 'turn')}{asked}; all that were usable."
         ),
     )
 
@@ -110,6 +151,8 @@ def _add(
         )
     draft.person = draft.person or person
     name_unknown_keys(number, record, TURN_KEYS if said else QUERY_KEYS, report)
+    if said:
+        name_unused_signals(number, record, TURN_SIGNALS, report)
 
 
 def _settle_embeddings(drafts: Mapping[str, _Draft], report: LoadReport) -> None:
@@ -152,8 +195,8 @@ def _drop_other_lengths(shelf: dict[str, Any], length: int, report: LoadReport) 
             )
 
 
-def _finish(name: str, draft: _Draft, truth: Truth, report: LoadReport) -> Conversation | None:
-    """Turns in the order of time, and the queries that their truth can use."""
+def _finish(name: str, draft: _Draft, report: LoadReport) -> Conversation | None:
+    """Turns in the order of time, and the queries with evidence among them."""
     if not draft.turns:
         lines = ", ".join(str(line) for line, _ in list(draft.queries.values())[:5])
         report.drop(
@@ -168,9 +211,8 @@ def _finish(name: str, draft: _Draft, truth: Truth, report: LoadReport) -> Conve
     kept = []
     for line, asked in draft.queries.values():
         if asked.evidence is None:
-            why = "others have it" if truth == "evidence" else "callback truth finds its own"
-            report.drop("query without evidence", f"line {line}: no 'evidence'; {why}")
-        elif asked.time is not None and asked.time < start:
+            continue
+        if asked.time is not None and asked.time < start:
             report.drop(
                 "query before the first turn",
                 f"line {line}: its time is earlier than the first turn of its conversation; "

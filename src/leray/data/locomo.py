@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from leray.data.reading import as_list, in_order, kind_of, read_json, sound
+from leray.data.reading import as_list, counted, in_order, kind_of, read_json, sound
 from leray.errors import LerayError
 from leray.memory.conversations import Conversation, Corpus, LoadReport, Query, Turn
 
@@ -52,9 +52,9 @@ def load_locomo(path: Path) -> Corpus:
         truth="evidence",
         report=report,
         description=(
-            f"{len(conversations)} long conversations of LoCoMo (Maharana et al. 2024) with "
-            f"{num_questions:,} questions and the turns that annotators marked as their evidence; "
-            "all that were usable."
+            f"{counted(len(conversations), 'long conversation')} of LoCoMo (Maharana et al. 2024) "
+            f"with {counted(num_questions, 'question')} and the turns that annotators marked as "
+            "their evidence; all that were usable."
         ),
         seen=True,
     )

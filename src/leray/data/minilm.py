@@ -82,7 +82,7 @@ class MiniLM:
         num_workers: int | None = None,
         use_integers: bool | None = None,
     ) -> None:
-        self._device = _device(device)
+        self._device = torch_device(device)
         on_cpu = self._device.type == "cpu"
         self._use_integers = on_cpu and (
             int16.is_worthwhile() if use_integers is None else use_integers
@@ -239,11 +239,11 @@ def _num_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
     """The device by that name, if this machine and this build of torch have it."""
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # not of the device "meta", which holds nothing
     except (RuntimeError, AssertionError) as e:
         reason = str(e).splitlines()[0]
         raise LerayError(

@@ -68,7 +68,7 @@ def prepare(
     vectors = _vectors(used, embed, ready=corpus.truth == "evidence")
     with threadpool_limits(limits=1):  # many small products: threads would only wait on each other
         blocks = tuple(block(a, v, taus) for a, v in zip(used, vectors, strict=True))
-    dropped = sum((a.dropped for a in asked), start=Counter[str]())
+    dropped = sum((a.dropped for a in asked), start=unused_embeddings(corpus))
     return Prepared(
         blocks=blocks,
         clusters=tuple(dict.fromkeys(c for b in blocks for c in b.clusters)),
@@ -81,11 +81,20 @@ def prepare(
     )
 
 
-def _vectors(asked: Sequence[Asked], embed: Embed, *, ready: bool) -> list[Embedded]:
-    """Vectors for every history; ready ones are used for evidence truth only.
+def unused_embeddings(corpus: Corpus) -> Counter[str]:
+    """How many turns bring a ready vector that a study of these data does not use, by the reason.
 
     Callback truth masks words, so a vector made of the unmasked text would leak the label.
     """
+    if corpus.truth == "evidence":
+        return Counter()
+    num = sum(t.embedding is not None for c in corpus.conversations for t in c.turns)
+    reason = "ready embedding not used: callback truth masks words"
+    return Counter({reason: num} if num else {})
+
+
+def _vectors(asked: Sequence[Asked], embed: Embed, *, ready: bool) -> list[Embedded]:
+    """Vectors for every history; ready ones are used for evidence truth only."""
     items: list[tuple[str, np.ndarray | None]] = []
     for a in asked:
         items += [_item(t.spoken, t, ready=ready) for t in a.history.turns]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from leray.data.reading import as_list, objects, sound
+from leray.data.reading import as_list, counted, objects, sound
 from leray.errors import LerayError
 from leray.memory.conversations import Conversation, Corpus, LoadReport, Query, Turn
 
@@ -41,15 +41,17 @@ def load_qmsum(path: Path) -> Corpus:
             f"no QMSum meeting in {str(path)!r} ({found}); "
             "give the folder of val.jsonl and test.jsonl, or one such file"
         )
+    num_queries = sum(len(c.queries) for c in conversations)
     return Corpus(
         name=f"qmsum:{path}",
         conversations=conversations,
         truth="evidence",
         report=report,
         description=(
-            f"{len(conversations)} meetings of QMSum (Zhong et al. 2021, MIT; "
-            f"{', '.join(f.stem for f in files)}) with {sum(len(c.queries) for c in conversations)}"
-            " specific queries and the spans of turns that annotators marked; all that were usable."
+            f"{counted(len(conversations), 'meeting')} of QMSum (Zhong et al. 2021, MIT; "
+            f"{', '.join(f.stem for f in files)}) with "
+            f"{counted(num_queries, 'specific query', 'specific queries')} and the spans of turns "
+            "that annotators marked; all that were usable."
         ),
         seen=True,
         redistributable=True,

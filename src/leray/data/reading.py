@@ -161,6 +161,15 @@ def sound(text: str) -> str:
     return text
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "query", "queries"), counted(2_000, "turn")
+    ('1 query', '2,000 turns')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def is_finite(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a number that single precision can hold (true is no number)."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -17,6 +17,9 @@ from leray.memory.conversations import LoadReport, Query, Turn
 TURN_KEYS = (
     "conversation", "turn", "speaker", "text", "time", "caption", "embedding", "signals", "person",
 )  # fmt: skip
+TURN_SIGNALS = ("surprise", "habituation", "length", "surprisal", "question", "session")
+"""Signals of a turn alone: a ready value replaces the computed one; of others it has no effect."""
+LARGEST_SIGNAL = 1e6
 QUERY_KEYS = ("conversation", "query", "text", "time", "evidence", "embedding", "person")
 
 
@@ -48,6 +51,19 @@ def name_unknown_keys(
         if key not in known:
             hint = nearest(key, known)
             report.repair("unknown key", f"line {number}: unknown key {key!r:.60} ignored{hint}")
+
+
+def name_unused_signals(
+    number: int, record: Mapping[str, Any], known: tuple[str, ...], report: LoadReport
+) -> None:
+    """Count and name the ready signals that have no effect, each with the nearest that has one."""
+    for name in record.get("signals") or ():
+        if name not in known:
+            hint = nearest(name, known)
+            report.repair(
+                "signal without effect",
+                f"line {number}: signal {name!r:.60} ignored{hint}; allowed: {', '.join(known)}",
+            )
 
 
 def turn(record: Mapping[str, Any]) -> Turn:
@@ -138,7 +154,7 @@ def _vector(value: list[Any]) -> np.ndarray | None:
 def _signals(value: object) -> dict[str, float] | None:
     if value is None:
         return None
-    allowed = "allowed: an object of names and finite numbers"
+    allowed = f"allowed: an object of names and numbers within ±{LARGEST_SIGNAL:,.0f}"
     if not isinstance(value, dict):
         raise BadLineError("wrong type", f"'signals' is {kind_of(value)}; {allowed}")
     for name, x in value.items():
@@ -146,7 +162,11 @@ def _signals(value: object) -> dict[str, float] | None:
             raise BadLineError(
                 "signal not finite", f"signal {name!r:.60} is {kind_of(x)}; {allowed}"
             )
-    return {sound(name): float(x) for name, x in value.items()} or None
+        if abs(x) > LARGEST_SIGNAL:
+            raise BadLineError(
+                "signal too large", f"signal {name!r:.60} is {kind_of(x)}; {allowed}"
+            )
+    return {name: float(x) for name, x in value.items() if name in TURN_SIGNALS} or None
 
 
 def _evidence(value: object) -> tuple[str, ...] | None:

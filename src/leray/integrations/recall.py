@@ -11,6 +11,7 @@ comes, those of the query when it is asked.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from array import array
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from jaxtyping import Float, Int
 
 from leray.data.cache import cache_home
 from leray.data.embeddings import EmbeddingProgress
+from leray.data.encoders import check_device
 from leray.data.reading import seconds
 from leray.data.sources import load
 from leray.errors import LerayError, nearest
@@ -75,7 +77,8 @@ class Memory:
     or ``embed`` must say what made them.
 
     Raises:
-        LerayError: ``embed`` comes together with ``embedder`` or ``device``.
+        LerayError: ``embed`` comes together with ``embedder`` or ``device``, or this machine has no
+            such device.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Memory:
     ) -> None:
         if embed is not None and (embedder is not None or device != "cpu"):
             raise LerayError("embed replaces the encoder: give it, or embedder and device")
+        check_device(device)
         cache = cache_home() if cache_dir is None else Path(cache_dir)
         folder = None if embedder is None else Path(embedder)
 
@@ -312,12 +316,16 @@ def _compare_embedders(weights: LinearWeights, used: WarmEmbedder) -> None:
     if fitted is None or fitted.fingerprint is None:
         return
     here = used.describe()
-    if here.fingerprint != fitted.fingerprint:
-        warnings.warn(
-            f"the weights were fitted with the embedder {fitted.name}, but {here.name} is used "
-            "here: fit them again, or name theirs with embedder",
-            stacklevel=2,
-        )
+    if here.fingerprint == fitted.fingerprint:
+        return
+    what = f"{fitted.name}, but {here.name} is used here"
+    if here.name == fitted.name:
+        what = f"{fitted.name}, and the model of that name here has other files"
+    warnings.warn(
+        f"the weights were fitted with the embedder {what}: fit them again, or name theirs with "
+        "embedder (--embedder)",
+        stacklevel=2,
+    )
 
 
 def _only(
@@ -328,8 +336,8 @@ def _only(
     if wanted is None and len(found) > 1:
         shown = ", ".join([*found][:5]) + (", …" if len(found) > 5 else "")
         raise LerayError(
-            f"{source} holds {len(found)} histories ({shown}): say which, as with "
-            f"history={next(iter(found))!r} (on the command line --history {next(iter(found))})"
+            f"{source} holds {len(found)} histories ({shown}): name one with --history, such as "
+            f"--history {shlex.quote(next(iter(found)))} (in Python history=…)"
         )
     if wanted is not None and wanted not in found:
         raise LerayError(f"no history {wanted!r:.60} in {source}{nearest(wanted, found)}")
@@ -342,7 +350,7 @@ def _seconds(time: float | int | str | datetime) -> float:
     try:
         return seconds(time)
     except ValueError as error:
-        raise LerayError(f"time is {time!r:.40}; {error}, or None") from None
+        raise LerayError(f"time is {time!r:.40}; {error}, or leave it out") from None
 
 
 def _largest(scores: Float[Array, " n"], top: int) -> Int[Array, " top"]:

@@ -101,7 +101,7 @@ class VectorStore:
         elif self._brought and not self._trusted:
             raise LerayError(
                 "the turns carry their own embeddings, so a query needs one from the same model: "
-                "give it, or name that model with embedder"
+                "name that model with --embedder (in Python give embedder, or the embedding)"
             )
         else:
             vector = self._opened().query(text)

@@ -1,14 +1,14 @@
 """Conversations, the queries asked of them, and the histories that a query looks back on.
 
-A **history** is what a query may look back on: one conversation, or all earlier conversations of
-one person, joined in the order of time. Two kinds of truth say which turns matter, and are never
-mixed: **evidence** (an annotator marked the turns that answer a question) and **callback** (a later
-message takes up a rare word that an earlier turn said first).
+A **history** is what a query may look back on: one conversation, or all conversations of one
+person, joined turn by turn in the order of time. Two kinds of truth say which turns matter, and are
+never mixed: **evidence** (an annotator marked the turns that answer a question) and **callback** (a
+later message takes up a rare word that an earlier turn said first).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -54,7 +54,7 @@ class Query:
     Args:
         id: Unique within its conversation.
         text: What is asked.
-        time: Seconds since 1970-01-01 UTC; None means asked at the end of the history.
+        time: Seconds since 1970-01-01 UTC; None means asked at the end of its conversation.
         evidence: Ids of the turns that answer it; None where nobody marked any.
         embedding: A ready vector, as for a turn.
     """
@@ -142,8 +142,9 @@ class History:
     """The turns that queries look back on, joined over one person's conversations.
 
     Args:
-        id: The person, or the conversation where it stands alone.
-        turns: All turns, in order.
+        id: The person (``person NAME`` where a conversation that stands alone is called like
+            them), or the conversation where it stands alone.
+        turns: All turns, in the order of time.
         conversation: For each turn, the index of its conversation within this history.
         conversations: Their ids.
     """
@@ -167,32 +168,58 @@ class History:
         first = raw[~np.isnan(raw)][0]
         return np.where(last >= 0, raw[np.maximum(last, 0)], first)
 
+    @property
+    def said(self) -> np.ndarray:
+        """When each turn was said as far as its own conversation tells (float64, ``[turns]``).
+
+        A missing time takes the last one before it in its conversation, or else the first one
+        there; infinity in a conversation without any.
+        """
+        said = np.full(len(self.turns), np.inf)
+        for k in range(len(self.conversations)):
+            own = np.flatnonzero(self.conversation == k)
+            said[own] = _said([self.turns[i] for i in own])
+        return said
+
 
 def histories(conversations: Iterable[Conversation]) -> list[tuple[History, list[Conversation]]]:
-    """Join each person's conversations, in the order of time, into one history.
+    """Join each person's conversations, turn by turn in the order of time, into one history.
 
-    A conversation without a person stands alone. Returns each history with the conversations that
-    made it, in the same order as ``history.conversations``.
+    Conversations may overlap: their turns then alternate, at equal times in the order of the
+    conversations. One without any time comes last. A conversation without a person stands alone.
+    Returns each history with the conversations that made it, by their first time, in the same
+    order as ``history.conversations``.
     """
-    groups: dict[str, list[Conversation]] = {}
+    groups: dict[tuple[bool, str], list[Conversation]] = {}
     for c in conversations:
-        groups.setdefault(f"conversation {c.id}" if c.person is None else c.person, []).append(c)
+        alone = c.person is None
+        groups.setdefault((alone, c.id if c.person is None else c.person), []).append(c)
     joined = []
-    for name, members in groups.items():
-        ordered = sorted(members, key=_start)
-        turns = tuple(t for c in ordered for t in c.turns)
-        index = np.repeat(np.arange(len(ordered)), [len(c.turns) for c in ordered])
-        alone = ordered[0].person is None
-        history = History(
-            id=ordered[0].id if alone else name,
-            turns=turns,
-            conversation=index,
-            conversations=tuple(c.id for c in ordered),
-        )
-        joined.append((history, ordered))
+    for (alone, name), members in groups.items():
+        prefix = ""
+        while not alone and (True, prefix + name) in groups:
+            prefix += "person "
+        ordered = sorted(members, key=lambda c: _said(c.turns).min())
+        joined.append((_joined(prefix + name, ordered), ordered))
     return joined
 
 
-def _start(conversation: Conversation) -> float:
-    times = [t.time for t in conversation.turns if t.time is not None]
-    return min(times, default=float("inf"))
+def _joined(name: str, ordered: Sequence[Conversation]) -> History:
+    order = np.argsort(np.concatenate([_said(c.turns) for c in ordered]), kind="stable")
+    turns = [t for c in ordered for t in c.turns]
+    index = np.repeat(np.arange(len(ordered)), [len(c.turns) for c in ordered])
+    return History(
+        id=name,
+        turns=tuple(turns[i] for i in order),
+        conversation=index[order],
+        conversations=tuple(c.id for c in ordered),
+    )
+
+
+def _said(turns: Sequence[Turn]) -> np.ndarray:
+    """The times of one conversation, a missing one filled from the turn before, else after."""
+    raw = np.array([np.nan if t.time is None else t.time for t in turns], dtype=np.float64)
+    if np.isnan(raw).all():
+        return np.full(len(raw), np.inf)
+    last = np.maximum.accumulate(np.where(np.isnan(raw), -1, np.arange(len(raw))))
+    return np.where(last >= 0, raw[last], raw[~np.isnan(raw)][0])

@@ -83,19 +83,27 @@ def mask(text: str, hidden: set[str]) -> str:
 
 
 def evidence_asks(history: History, conversations: list[Conversation]) -> Asked:
-    """The annotated queries of a history, each ranking every turn that it may look back on."""
+    """The annotated queries of a history, each ranking every turn that it may look back on.
+
+    Those are the turns said at or before its time, of whichever conversation; without a time, those
+    up to the last turn of its own conversation.
+    """
     place = {
         (history.conversations[c], t.id): i
         for i, (c, t) in enumerate(zip(history.conversation, history.turns, strict=True))
     }
-    times = history.times
+    times, said = history.times, history.said
     asks, dropped = [], Counter[str]()
     for k, conversation in enumerate(conversations):
-        end = int(np.searchsorted(history.conversation, k, side="right"))
+        own = history.conversation == k
+        end = int(np.flatnonzero(own)[-1])
         for query in conversation.queries:
-            visible = end if query.time is None else min(end, int((times <= query.time).sum()))
-            marked = {place.get((conversation.id, e), visible) for e in query.evidence or ()}
-            relevant = np.isin(np.arange(visible), [m for m in marked if m < visible])
+            if query.time is None:
+                candidates = np.arange(end + 1)
+            else:  # turns of its own conversation without a time count as said before it
+                candidates = np.flatnonzero((said <= query.time) | (own & np.isinf(said)))
+            marked = [place.get((conversation.id, e), -1) for e in query.evidence or ()]
+            relevant = np.isin(candidates, marked)
             if relevant.all() or not relevant.any():
                 which = "only" if relevant.any() else "no"
                 dropped[f"query with {which} evidence before it"] += 1
@@ -104,9 +112,9 @@ def evidence_asks(history: History, conversations: list[Conversation]) -> Asked:
                 Ask(
                     query=query,
                     cluster=conversation.id,
-                    candidates=np.arange(visible),
+                    candidates=candidates,
                     relevant=relevant,
-                    time=float(times[visible - 1] if query.time is None else query.time),
+                    time=float(times[end] if query.time is None else query.time),
                 )
             )
     return Asked(history=history, asks=asks, alone=[None] * len(history.turns), dropped=dropped)
@@ -114,6 +122,8 @@ def evidence_asks(history: History, conversations: list[Conversation]) -> Asked:
 
 def callback_asks(history: History, frequency: Mapping[str, int], collection_size: int) -> Asked:
     """The messages of a history that take up a rare word, each ranking matched candidates.
+
+    They come conversation by conversation, in the order of time within each.
 
     Args:
         history: Its turns, in order.
@@ -134,7 +144,7 @@ def callback_asks(history: History, frequency: Mapping[str, int], collection_siz
     num_first = np.array([len(f) for f in firsts])
     dropped: Counter[str] = Counter()
     asks = []
-    for i, again in taken:
+    for i, again in sorted(taken, key=lambda t: history.conversation[t[0]]):
         ask = _callback(history, i, again, num_first)
         if ask is None:
             dropped["message with no turn to tell its source from"] += 1
@@ -142,6 +152,14 @@ def callback_asks(history: History, frequency: Mapping[str, int], collection_siz
             asks.append(ask)
     alone = [mask(t.spoken, f) if f else None for t, f in zip(history.turns, firsts, strict=True)]
     return Asked(history=history, asks=asks, alone=alone, dropped=dropped)
+
+
+def num_reaching_back(asked: Asked) -> int:
+    """How many of the queries have something relevant in another conversation than their own."""
+    h = asked.history
+    place = {name: k for k, name in enumerate(h.conversations)}
+    relevant = ((place[a.cluster], a.candidates[a.relevant]) for a in asked.asks)
+    return sum(bool((h.conversation[turns] != k).any()) for k, turns in relevant)
 
 
 def _callback(

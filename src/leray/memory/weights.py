@@ -24,6 +24,9 @@ from leray.memory.blocks import ALL
 
 Array = np.ndarray
 FORMAT = "leray.weights/1"
+LARGEST = 1e15
+"""What a file may hold: a logistic weight of a signal that hardly varies can be 10¹⁴, since it is
+in the signal's own unit; beyond, scores lose all other signals to rounding."""
 Fact = str | int | float | bool | None
 _KEYS = (
     "format", "method", "kind", "tau_seconds", "weights", "intervals", "calibration", "embedder",
@@ -157,7 +160,7 @@ class LinearWeights:
             )
         weights = _object(content["weights"], "'weights'", None)
         _check_signals(tuple(weights))
-        values = np.array([_number(v, f"the weight of {k!r}") for k, v in weights.items()])
+        values = np.array([_weight(v, k) for k, v in weights.items()])
         tau = content.get("tau_seconds")
         read = cls(
             method=_text(content.get("method", "unnamed"), "'method'"),
@@ -231,6 +234,15 @@ def _number(value: Any, what: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise LerayError(f"weights: {what} is not finite; allowed: a finite number")
+    return number
+
+
+def _weight(value: Any, name: str) -> float:
+    number = _number(value, f"the weight of {name!r}")
+    if abs(number) > LARGEST:
+        raise LerayError(
+            f"weights: the weight of {name!r} is {number:g}; allowed: within ±{LARGEST:g}"
+        )
     return number
 
 

@@ -14,14 +14,16 @@ from leray.runs.files import atomic_write
 def write_samples(path: Path, recorded: Iterable[tuple[str, int, int, Samples]]) -> None:
     """Write a row per computation, shard, step and name: its shape, and its values as float64.
 
-    Values are in C order; integers beyond 2⁵³ are rounded (the checkpoints keep them exactly).
+    Within a step the names are in the order of the alphabet, so that equal samples give equal
+    files. Values are in C order; integers beyond 2⁵³ are rounded (the checkpoints keep them
+    exactly).
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     names, shapes, values = [], [], []
     for computation, shard, step, samples in recorded:
-        for name, array in samples.items():
+        for name, array in sorted(samples.items()):
             names.append((computation, shard, step, name))
             shapes.append(list(array.shape))
             values.append(array.astype(np.float64).ravel())

@@ -196,7 +196,8 @@ def _decode(data: bytes) -> _Record:
 
 
 def _below(prefix: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    """The tensors of a prefix by name; safetensors gives them in another order each time."""
+    return {k.removeprefix(prefix): v for k, v in sorted(tensors.items()) if k.startswith(prefix)}
 
 
 def _checksum(tensors: dict[str, np.ndarray], head: dict[str, Any]) -> str:
@@ -213,10 +214,16 @@ def _refuse_other(name: str, stored: Configuration, asked: Configuration) -> Non
     other = sorted(k for k in stored | asked if stored.get(k) != asked.get(k))
     if not other:
         return
-    differences = "; ".join(
-        f"{k} was {stored.get(k, 'absent')}, now {asked.get(k, 'absent')}" for k in other
-    )
+    pairs = {k: (stored.get(k, "absent"), asked.get(k, "absent")) for k in other}
+    hashed = [k for k, pair in pairs.items() if all(v.startswith("sha256:") for v in pair)]
+    data = [k for k in hashed if k != "key"]
+    settings = [f"{k} was {a}, now {b}" for k, (a, b) in pairs.items() if k not in hashed]
+    said = ["the seed differs from that of that run"] if "key" in hashed else []
+    if settings:
+        said.append(f"the settings differ from those of that run ({'; '.join(settings)})")
+    if data:
+        said.append(f"the data differ from those of that run ({', '.join(data)})")
     raise LerayError(
-        f"the stored steps of {name!r} were made with other settings ({differences}): resume with "
-        "the settings of that run, or start a new run"
+        f"the stored steps of {name!r} cannot be used, for {' and '.join(said)}: put back what has "
+        "changed, or start a new run"
     )
