@@ -12,6 +12,7 @@ import subprocess
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from run_computations import AutoregressiveChain, ResampledMean
 from leray.errors import LerayError
 from leray.runs import Interrupted, Key, RunFolder, atomic_write, no_progress, read_events
 from leray.runs.events import append_event
+from leray.runs.parquet import write_samples
+from leray.runs.reopening import check_config
 from leray.runs.toml import to_toml
 
 CONFIG = {"seed": 7, "preset": "quick", "grid": {"steps": [1, 2], "tau": 30.0}}
@@ -114,7 +117,8 @@ def test_the_environment_names_no_person(tmp_path: Path) -> None:
     env = json.loads(text)
     assert env["python"] == platform.python_version()
     assert "numpy" in env["packages"]
-    assert set(env) == {"python", "platform", "machine", "cpu_count", "git_commit", "packages"}
+    facts = {"python", "platform", "machine", "processor", "cpu_count", "git_commit", "packages"}
+    assert set(env) == facts
     assert re.search(rf"\b{re.escape(platform.node())}\b", text) is None
     assert str(Path.home()) not in text
 
@@ -159,7 +163,7 @@ def test_what_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
         RunFolder.resume(tmp_path / "absent")
     run = complete(tmp_path / "run")
     (run.path / "config.toml").write_text("seed = = 7")
-    with pytest.raises(LerayError, match="cannot read the run in"):
+    with pytest.raises(LerayError, match=r"config\.toml is damaged, for it is not TOML"):
         RunFolder.resume(run.path)
 
 
@@ -281,3 +285,173 @@ def test_toml_keeps_what_equality_does_not_see() -> None:
     assert [type(back[k]) for k in "fib"] == [float, int, bool]
     with pytest.raises(TypeError, match="'x' is NoneType"):
         to_toml({"x": None})
+
+
+def test_the_table_does_not_depend_on_the_order_of_names(tmp_path: Path) -> None:
+    """Identity: equal samples in any order of names give equal bytes."""
+    samples = {name: np.arange(3.0) for name in ("b", "c", "a")}
+    turned = dict(reversed(samples.items()))
+    for k, some in enumerate((samples, turned)):
+        write_samples(tmp_path / f"{k}.parquet", [("chain", 0, 0, some)])
+    assert (tmp_path / "0.parquet").read_bytes() == (tmp_path / "1.parquet").read_bytes()
+
+
+def test_stored_samples_come_back_in_one_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Identity: whatever order safetensors gives, which differs between processes."""
+    from leray.runs import store
+
+    run = RunFolder.create(tmp_path, "demo", CONFIG)
+    run.drive(AutoregressiveChain(), key=KEY, progress=no_progress)
+    real = store.load_tensors
+    orders = []
+    for turn in (list, lambda items: list(reversed(items))):
+        monkeypatch.setattr(store, "load_tensors", lambda d, t=turn: dict(t(real(d).items())))
+        orders.append([list(samples) for *_, samples in run.store.recorded()])
+    assert orders[0] == orders[1]
+    assert all(names == sorted(names) for names in orders[0])
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+OTHER = ResampledMean(data=np.arange(5.0) + 1, chunk=3, num_shards=2, num_steps=2)
+
+
+def test_a_refused_resume_leaves_a_finished_run_as_it_was(tmp_path: Path) -> None:
+    """Identity: every file byte for byte, the manifest included; the message is in words."""
+    complete(tmp_path)
+    before = contents(tmp_path)
+    said = r"the data differ from those of that run \(data\)"
+    with pytest.raises(LerayError, match=said), RunFolder.resume(tmp_path) as run:
+        run.drive(OTHER, key=KEY, progress=no_progress)
+    assert contents(tmp_path) == before
+    with pytest.raises(KeyboardInterrupt), RunFolder.resume(tmp_path):
+        raise KeyboardInterrupt
+    assert contents(tmp_path) == before
+
+
+def test_a_resume_that_fails_later_says_so(tmp_path: Path) -> None:
+    """Golden run: where something was written, the run is no longer what it was."""
+    complete(tmp_path)
+    run = RunFolder.resume(tmp_path).__enter__()
+    run.write("report.html", "<p>half</p>")
+    run.__exit__(LerayError, LerayError("no"), None)
+    assert RunFolder.resume(tmp_path).state == "failed"
+    assert not (tmp_path / "MANIFEST.sha256").exists()
+
+
+GOOD = '{"study": "demo", "state": "done", "seconds": {}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("status.json", "", "it is empty"),
+        ("status.json", "{", "it is not JSON"),
+        ("status.json", "\udcff", "it is not JSON"),
+        ("status.json", "[]", "it is no object in braces"),
+        ("status.json", "{}", "'study' is no text"),
+        ("status.json", GOOD.replace('"done"', "[]"), "'state' is not one of"),
+        ("status.json", GOOD.replace('"done"', '"ended"'), "'state' is not one of"),
+        ("status.json", GOOD.replace(', "seconds": {}', ""), "'seconds' is no object of numbers"),
+        ("status.json", GOOD.replace("{}}", '{"x": "1"}}'), "'seconds' is no object of numbers"),
+        ("config.toml", "seed = = 7", "it is not TOML"),
+        ("config.toml", "\udcff", "it is not TOML"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(
+    name: str, content: str, said: str, tmp_path: Path
+) -> None:
+    """Oracle: the line that the user reads: which file, what is wrong, how to mend it."""
+    complete(tmp_path)
+    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(LerayError) as caught:
+        RunFolder.resume(tmp_path)
+    message = str(caught.value)
+    assert f"{tmp_path / name} is damaged, for {said}" in message
+    assert "restore it from a copy, or" in message
+    assert "\n" not in message
+
+
+def test_the_mend_for_a_damaged_status_works(tmp_path: Path) -> None:
+    """Golden run: what the message says to write is enough to go on."""
+    complete(tmp_path)
+    (tmp_path / "status.json").write_text("[]")
+    with pytest.raises(LerayError) as caught:
+        RunFolder.resume(tmp_path)
+    text = re.search(r"write (\{.*\}) into it", str(caught.value))
+    assert text is not None
+    (tmp_path / "status.json").write_text(text[1])
+    with RunFolder.resume(tmp_path) as run:
+        run.drive(SMALL, key=KEY, progress=no_progress)
+    assert RunFolder.resume(tmp_path).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": 5}, "'data' is int; allowed: str"),
+        ({"seed": True}, "'seed' is bool; allowed: int"),
+        ({"data": None}, "it does not say 'data'"),
+    ],
+)
+def test_settings_that_no_run_wrote_are_refused(change: dict, said: str, tmp_path: Path) -> None:
+    """Oracle: the file, what is wrong, how to mend it."""
+    config = {k: v for k, v in ({"data": "x", "seed": 1} | change).items() if v is not None}
+    types = {"data": str, "seed": int, "embedder": str}
+    with pytest.raises(LerayError, match=rf"config\.toml is damaged, for {said}: restore it"):
+        check_config(config, tmp_path, types, ("data", "seed"))
+    check_config({"data": "x", "seed": 1, "new": []}, tmp_path, types, ("data", "seed"))
+
+
+def test_a_run_on_a_read_only_disk_is_left_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Golden run: one line that says what to do, for --out would not help; nothing is changed."""
+    complete(tmp_path)
+    before = contents(tmp_path)
+
+    real = Path.open
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def read_only(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        return real(path, mode, *rest, **more) if mode in ("r", "rb") else refuse()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        patch.setattr(Path, "replace", refuse)
+        patch.setattr(Path, "open", read_only)
+        with pytest.raises(LerayError, match=r"cannot go on .*read-only.*--resume the copy") as one:
+            RunFolder.resume(tmp_path).__enter__()
+    assert "--out" not in str(one.value)
+    assert contents(tmp_path) == before
+    with RunFolder.resume(tmp_path):  # the lock is free again
+        pass
+
+
+def test_ctrl_c_outside_a_step_says_how_to_go_on(tmp_path: Path) -> None:
+    """Golden run: the command is in the message, whatever was going on."""
+    with pytest.raises(Interrupted) as caught, RunFolder.create(tmp_path, "demo", CONFIG):
+        raise KeyboardInterrupt
+    assert str(caught.value).endswith(f"continue with: leray study demo --resume {tmp_path}")
+    assert caught.value.resume_command == f"leray study demo --resume {tmp_path}"
+    assert RunFolder.resume(tmp_path).state == "interrupted"
+
+
+def test_a_full_disk_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Golden run: the command, and not another folder, for the run is already here."""
+    run = RunFolder.create(tmp_path, "demo", CONFIG)
+    run.__enter__()
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(LerayError, match="the disk is full") as bare:
+        run.write("report.html", "x")
+    with pytest.raises(LerayError, match="the disk is full") as caught:
+        run.__exit__(LerayError, bare.value, None)
+    assert str(caught.value).endswith(
+        f"free some space; then continue with: leray study demo --resume {tmp_path}"
+    )

@@ -54,6 +54,7 @@ def drive(
     store: Store,
     key: Key,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Progress = progress_line,
 ) -> Result:
     """Make the steps that the store does not have, keep each, and return the result.
@@ -66,11 +67,12 @@ def drive(
         store: Where finished steps are kept and looked for.
         key: The root of the randomness; steps draw from the children of ``computation.name``.
         workers: Processes to use; more than the unfinished shards are not started.
+        scheduler: The address of a Dask scheduler whose workers make the steps instead.
         progress: What a person sees; `no_progress` for nothing.
 
     Raises:
-        LerayError: The stored steps were made with other settings, the disk is full, or a worker
-            died; finished steps stay stored.
+        LerayError: The stored steps were made with other settings, the disk is full, a worker
+            died, or the scheduler does not answer; finished steps stay stored.
         Interrupted: SIGINT or SIGTERM came; the steps in hand were finished and stored first. A
             second signal ends the process at once.
 
@@ -78,13 +80,20 @@ def drive(
     """
     if workers < 1:
         raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
+    if scheduler is not None and workers > 1:
+        raise LerayError(
+            f"{workers} workers here and the scheduler at {scheduler} were asked for: give one of "
+            "them, for a scheduler brings its own workers"
+        )
     key = key.child(computation.name)
     work = _Work(computation, store, configuration(computation, key))
     if work.unfinished:
         with (
             _stop_on_signal() as stop,
             progress(computation.name, work.num_steps, work.num_done) as advance,
-            closing(_executor(computation, key, min(workers, len(work.unfinished)))) as executor,
+            closing(
+                _executor(computation, key, min(workers, len(work.unfinished)), scheduler)
+            ) as executor,
         ):
             _make_missing(work, executor, stop, advance)
         if stop.requested:
@@ -158,7 +167,11 @@ def _fill(work: _Work, executor: Executor, in_hand: int, stop: _Stop) -> int:
     return in_hand
 
 
-def _executor(computation: Computation, key: Key, workers: int) -> Executor:
+def _executor(computation: Computation, key: Key, workers: int, scheduler: str | None) -> Executor:
+    if scheduler is not None:
+        from leray.runs.dask_executor import DaskWorkers
+
+        return DaskWorkers(computation, key, scheduler)
     return InProcess(computation, key) if workers == 1 else Processes(computation, key, workers)
 
 

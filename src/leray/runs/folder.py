@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -40,6 +41,7 @@ from leray.runs.files import (
 )
 from leray.runs.parquet import write_samples
 from leray.runs.progress import Progress, progress_line
+from leray.runs.reopening import Before, cannot_go_on, read_config, read_status
 from leray.runs.seeds import Key
 from leray.runs.store import FolderStore
 from leray.runs.toml import to_toml
@@ -62,6 +64,8 @@ class RunFolder:
         self.store = FolderStore(path / "checkpoints", self.resume_command)
         self._status = status
         self._lock: int | None = None
+        self._before: Before | None = None  # of a run that is opened again
+        self._is_new = False
 
     @classmethod
     def create(cls, out: Path | None, study: str, config: Mapping[str, Any]) -> RunFolder:
@@ -78,11 +82,15 @@ class RunFolder:
         text = to_toml(config)
         path = _new_folder(study, text) if out is None else _empty_folder(out, study)
         status = {"study": study, "state": "running", "started": now(), "finished": None}
+        status["directory"] = str(
+            Path.cwd()
+        )  # where relative paths of the configuration count from
         run = cls(path, {**status, "seconds": {}}, tomllib.loads(text))
         atomic_write(path / "config.toml", text)
         atomic_write(path / "env.json", json.dumps(environment(), indent=1) + "\n")
         run._write_status()
         run.event("run_created", study=study)
+        run._is_new = True
         return run
 
     @classmethod
@@ -92,26 +100,25 @@ class RunFolder:
         Raises:
             LerayError: There is no run, or its files cannot be read.
         """
-        try:
-            status = json.loads((path / "status.json").read_bytes())
-            config = tomllib.loads((path / "config.toml").read_text())
-        except FileNotFoundError as error:
-            raise LerayError(
-                f"{path} is no run folder, for it has no {Path(error.filename).name}: "
-                "give --resume the folder that a run printed"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise LerayError(f"cannot read the run in {path}: {error}") from error
-        return cls(path, status, config)
+        return cls(path, read_status(path), read_config(path))
 
     def __enter__(self) -> RunFolder:
         self._lock = _lock(self.path)
-        for folder in (self.path, self.path / "figures", *(self.path / "checkpoints").glob("*")):
-            remove_leftovers(folder)
-        (self.path / MANIFEST).unlink(missing_ok=True)
-        self._status |= {"state": "running", "finished": None}
-        self._write_status()
-        self.event("run_started")
+        try:
+            for folder in (self.path, self.path / "figures", *self.store.folder.glob("*")):
+                remove_leftovers(folder)
+            self._before = None if self._is_new else Before.of(self.path)
+            self._status |= {"state": "running", "finished": None}
+            self._write_status()
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            self.event("run_started")
+        except (OSError, LerayError) as error:
+            if self._before is not None:
+                self._before.restore(self.path)
+            os.close(self._lock)
+            if self._is_new:
+                raise
+            raise cannot_go_on(self.path, error) from error
         return self
 
     def __exit__(
@@ -122,15 +129,42 @@ class RunFolder:
     ) -> None:
         try:
             if error is None:
-                write_samples(self.path / "samples.parquet", self.store.recorded())
-                self._end("done")
-                write_manifest(self.path)
+                self._finish()
+            elif self._before is not None and self._before.stands(self.path):
+                self._before.restore(self.path)  # what was refused or stopped leaves no trace
             else:
-                state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                self._end_in_error(state, error)
+                self._end_in_error(error)
         finally:
             if self._lock is not None:
                 os.close(self._lock)
+        self._tell_how_to_go_on(error)
+
+    def _finish(self) -> None:
+        try:
+            write_samples(self.path / "samples.parquet", self.store.recorded())
+            self._end("done")
+            write_manifest(self.path)
+        except (LerayError, KeyboardInterrupt) as error:
+            self._end_in_error(error)
+            self._tell_how_to_go_on(error)
+            raise
+
+    def _tell_how_to_go_on(self, error: BaseException | None) -> None:
+        """Say it where the error does not: stopped outside a computation, or no room on the disk.
+
+        Raises:
+            Interrupted: With the command, in place of a bare KeyboardInterrupt.
+            LerayError: With the command, where the disk was full.
+        """
+        if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
+            raise Interrupted(
+                f"stopped; finished steps are saved; continue with: {self.resume_command}",
+                self.resume_command,
+            ) from error
+        cause = None if error is None else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            said = str(error).removesuffix(" or choose another folder with --out")
+            raise LerayError(f"{said}; then continue with: {self.resume_command}") from cause
 
     def drive(
         self,
@@ -138,6 +172,7 @@ class RunFolder:
         *,
         key: Key,
         workers: int = 1,
+        scheduler: str | None = None,
         progress: Progress = progress_line,
     ) -> Result:
         """`leray.runs.drive` with this run's store, its events and the seconds it took."""
@@ -147,7 +182,12 @@ class RunFolder:
         started = time.monotonic()
         try:
             result = drive(
-                computation, store=self.store, key=key, workers=workers, progress=progress
+                computation,
+                store=self.store,
+                key=key,
+                workers=workers,
+                scheduler=scheduler,
+                progress=progress,
             )
         finally:
             seconds = time.monotonic() - started
@@ -161,6 +201,12 @@ class RunFolder:
     def seconds(self) -> dict[str, float]:
         """Seconds spent on each computation, over all interruptions that were not kills."""
         return dict(self._status["seconds"])
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the run was started, so where its relative paths count from, if that is known."""
+        found = self._status.get("directory")
+        return Path(found) if isinstance(found, str) else None
 
     @property
     def state(self) -> str:
@@ -191,8 +237,9 @@ class RunFolder:
         self._write_status()
         self.event(f"run_{state}", **fields)
 
-    def _end_in_error(self, state: str, error: BaseException) -> None:
+    def _end_in_error(self, error: BaseException) -> None:
         """Say how it ended; where even that cannot be written, the first error matters more."""
+        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         known = isinstance(error, LerayError | Interrupted)
         reason = str(error) if known else type(error).__name__
         try:
