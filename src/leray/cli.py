@@ -11,7 +11,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+from leray.commands.terminal import plain, short_warnings
 from leray.errors import LerayError, nearest
 
 DONE, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -51,6 +53,27 @@ COMMANDS = {
         "The ledger: every claim as it was fixed before a run.",
         "leray claims",
     ),
+    "verdicts": Command(
+        "Studies",
+        "leray.commands.verdicts",
+        "Verdicts",
+        "The verdicts of several runs in one Markdown page, with dates and hashes.",
+        "leray verdicts runs/importance-20260101T120000Z-0f3a2b1c --out verdicts.md",
+    ),
+    "bundle": Command(
+        "Studies",
+        "leray.commands.bundle",
+        "BundleRun",
+        "Put a finished run into one archive that someone else can repeat.",
+        "leray bundle runs/importance-20260101T120000Z-0f3a2b1c",
+    ),
+    "reproduce": Command(
+        "Studies",
+        "leray.commands.bundle",
+        "Reproduce",
+        "Repeat the run of a bundle and compare every number; exits 3 on a difference.",
+        "leray reproduce importance.zip --data locomo:../shared/data/locomo",
+    ),
     "data check": Command(
         "Data",
         "leray.commands.data",
@@ -74,11 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     try:
-        return _dispatch(args)
+        with nullcontext() if debug else short_warnings():
+            return _dispatch(args)
     except LerayError as error:
         return _failed(error, debug, FAILURE)
     except KeyboardInterrupt as stop:
-        print(f"\n{stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
+        print(f"\n{plain(str(stop)) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,8 +117,7 @@ def _failed(error: Exception, debug: bool, code: int) -> int:
     known = isinstance(error, LerayError | OSError)
     kind = "" if known else f"{type(error).__name__}: "
     more = "" if known else " (--debug shows where)"
-    text = " ".join(str(error).split())
-    print(f"error: {kind}{text}{more}", file=sys.stderr)
+    print(f"error: {kind}{plain(str(error))}{more}", file=sys.stderr)
     return code
 
 
@@ -121,7 +144,7 @@ def _unknown(args: list[str]) -> int:
         wanted = f"'leray {asked}' needs one more word: {', '.join(n.split()[1] for n in below)}"
     else:
         wanted = f"no command {asked!r}; there is {', '.join(COMMANDS)}{nearest(asked, COMMANDS)}"
-    print(f"error: {wanted}. See 'leray --help'.", file=sys.stderr)
+    print(f"error: {plain(wanted)}. See 'leray --help'.", file=sys.stderr)
     return DONE if args[-1] in ("-h", "--help") else USAGE
 
 

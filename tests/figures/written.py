@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from leray.studies.importance import CLAIMS
+from leray.studies.claims import CLAIMS
 
 FOUR = ("decay", "surprise", "relevance", "habituation")
 METRICS = ("r", "auc", "ndcg_10", "recall_5", "recall_10", "recall_20", "mrr")
 SCORES = {"random": 0.01, "relevance": 0.28, "bm25": 0.39, "intuitive": 0.03, "optimal": 0.05}
 HELD_OUT = {"pearson": 0.27, "ndcg": 0.285, "hybrid": 0.44, "logistic": 0.57}
 MONTH = 30 * 86400.0
+JUDGED = ("M1", "M2", "M3", "M9")
 
 
 def written_result(*, one: bool = False, truth: str = "evidence") -> dict[str, Any]:
@@ -28,7 +29,10 @@ def written_result(*, one: bool = False, truth: str = "evidence") -> dict[str, A
             {"name": "logistic", "seconds": 28.03, "claimed": None},
             {"name": "bootstrap", "seconds": 0.48, "claimed": 1800.0},
         ],
-        "verdicts": [_verdict(k, one) for k in range(len(CLAIMS))],
+        "verdicts": [_verdict(k, one) for k in range(len(JUDGED))],
+        "stack": [],
+        "left_out": {},
+        "simulated": [],
         "advice": "Use relevance alone: nothing beat it.",
     }
 
@@ -67,6 +71,7 @@ def _data(one: bool, truth: str) -> dict[str, Any]:
     num = 1 if one else 10
     return {
         "name": "jsonl:chats.jsonl",
+        "sha256": "0" * 64,
         "description": "Chats of a person.",
         "truth": truth,
         "seen": truth == "evidence",
@@ -131,7 +136,7 @@ def _weights(one: bool) -> dict[str, Any]:
 
 
 def _verdict(k: int, one: bool) -> dict[str, Any]:
-    claim = CLAIMS[k]
+    claim = next(c for c in CLAIMS if c.id == JUDGED[k])
     judged = not one and k != 1
     ends = ([0.002, 0.283], None, [-0.32, -0.22], [-0.005, 0.357])[k]
     return {
@@ -146,7 +151,7 @@ def _verdict(k: int, one: bool) -> dict[str, Any]:
         "estimate": (ends[0] + ends[1]) / 2 if judged and ends else None,
         "interval": ends if judged else None,
         "level": 0.95,
-        "interval_kind": "jackknife-t, simultaneous over 4 claims" if judged else None,
+        "interval_kind": "jackknife-t, simultaneous over 9 claims" if judged else None,
         "margin": claim.margin,
         "null": claim.null,
         "p_value": 0.25 if judged and k > 1 else None,

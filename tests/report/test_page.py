@@ -79,7 +79,7 @@ def test_every_fact_is_there(html):
     for fact in (
         "refuted", "undecided: not judged", "it lies between 0.50 and 0.70",
         "it is at least 0.01", "about 34 conversations", "0.002 to 0.283",
-        "95% interval: jackknife-t, simultaneous over 4 claims",
+        "95% interval: jackknife-t, simultaneous over 9 claims",
         "these data have no times", "0.0838", "1.6 × 10⁻¹⁶", "30 days", "0.0099",
         "(never, in 100 draws)", "five signals with BM25", "held out", "recommended",
         "1,192,166", "evidence id misspelt", "Nothing had to be dropped.", "30 min",

@@ -18,7 +18,7 @@ from leray.errors import LerayError
 from leray.memory.methods import ORDER
 from leray.memory.retrieval import METRICS
 from leray.runs import RunFolder
-from leray.studies.importance import CLAIMS
+from leray.studies.claims import CLAIMS
 from leray.studies.session import Request, run_importance
 from planted import write_planted
 
@@ -59,7 +59,8 @@ def test_result_has_the_documented_shape(whole: tuple[dict, Path]) -> None:
             low, high = metric["interval"]
             assert low <= high
             assert metric["level"] == 0.95
-    assert [v["claim"] for v in result["verdicts"]] == [c.id for c in CLAIMS]
+    judged = {"M1", "M2", "M3", "M5", "M9"}  # what the quick preset speaks to
+    assert [v["claim"] for v in result["verdicts"]] == [c.id for c in CLAIMS if c.id in judged]
     assert all(set(v) >= ROW for v in result["verdicts"])
     schema = json.loads((ROOT / "docs" / "result.schema.json").read_text())
     jsonschema.validate(result, schema)

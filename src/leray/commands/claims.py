@@ -19,7 +19,7 @@ class Claims:
 
     def run(self) -> int:
         """Print every claim with what fixes it."""
-        from leray.studies.importance import CLAIMS
+        from leray.studies.claims import CLAIMS
 
         rows = [{"study": "importance", **asdict(c), "hash": c.hash} for c in CLAIMS]
         if self.json:

@@ -126,27 +126,33 @@ def sign_flips(
 
 
 def sign_flip_test(
-    differences: Float[Array, "clusters comparisons"], num_draws: int, rng: np.random.Generator
+    differences: Float[Array, "clusters comparisons"],
+    num_draws: int,
+    rng: np.random.Generator,
+    *,
+    two_sided: bool = True,
 ) -> list[TestResult]:
-    """Two-sided test of each paired comparison, corrected for all of them by the maximum.
+    """Test of each paired comparison, corrected for all of them by the maximum.
 
     Under the null a conversation's difference is as likely as its negative. The statistic is
-    |Σ_c δ_c| / √(Σ_c δ_c²), which flips leave on one scale for all comparisons.
+    t = Σ_c δ_c / √(Σ_c δ_c²), which flips leave on one scale for all comparisons, or |t|.
 
     Args:
         differences: The summed difference of each conversation (a row each).
         num_draws: Random flips, where there are too many to enumerate.
+        two_sided: Any difference, or else only a positive one.
     """
+    size = np.abs if two_sided else np.asarray
     flips, exact = sign_flips(len(differences), num_draws, rng)
     norm = np.sqrt((differences**2).sum(axis=0))
     unit = differences / np.where(norm > 0, norm, 1.0)
-    null = np.abs(flips @ unit).max(axis=1)
-    observed = np.abs(unit.sum(axis=0))
+    null = size(flips @ unit).max(axis=1)
+    observed = size(unit.sum(axis=0))
     return [
         TestResult(
             statistic=float(t),
             p_value=p_value(null, float(t), identity_in_null=exact),
-            two_sided=True,
+            two_sided=two_sided,
             num_permutations=len(flips),
             group="sign flips by conversation" + (", all of them" if exact else ""),
         )

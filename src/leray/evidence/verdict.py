@@ -21,6 +21,9 @@ Direction = Literal["greater", "less", "within"]
 Status = Literal["confirmatory", "replication"]
 Decision = Literal["supported", "refuted", "undecided"]
 
+NOT_JUDGED = "not judged"
+"""The method of a verdict that concludes nothing because these data cannot speak to the claim."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
@@ -220,7 +223,7 @@ def not_judged(
         p_value_is=None,
         n=n,
         n_needed=None,
-        method="not judged",
+        method=NOT_JUDGED,
         note=why,
         claim_hash=claim.hash,
     )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from leray.figures.agreement import agreement
 from leray.figures.forest import forest
+from leray.figures.genetic import genetic
 from leray.figures.landscape import landscape
+from leray.figures.montecarlo import modes, montecarlo
 from leray.figures.null import null_distribution
 from leray.figures.signals import correlations, distributions
 from leray.figures.style import Picture
+from leray.figures.tensors import tensors
 from leray.figures.weights import decay_times, weights
 
 FIGURES = (
@@ -19,6 +23,11 @@ FIGURES = (
     forest,
     distributions,
     correlations,
+    agreement,
+    montecarlo,
+    modes,
+    genetic,
+    tensors,
 )
 
 

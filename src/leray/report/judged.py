@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from leray.evidence.verdict import Claim
+from leray.evidence.verdict import NOT_JUDGED, Claim
 from leray.figures import numbers, words
-from leray.studies.importance import CLAIMS
+from leray.studies.claims import CLAIMS
 
 _LEDGER = {claim.hash: claim for claim in CLAIMS}
 
@@ -19,7 +19,7 @@ _LEDGER = {claim.hash: claim for claim in CLAIMS}
 def card(row: dict[str, Any], cluster_unit: str) -> dict[str, Any]:
     """One verdict, ready for the page."""
     claim = _LEDGER.get(row["claim_hash"])
-    judged = row["estimate"] is not None
+    judged = was_judged(row)
     icon, meaning = words.VERDICTS.get(row["verdict"], ("?", ""))
     return {
         "id": row["claim"],
@@ -38,6 +38,10 @@ def card(row: dict[str, Any], cluster_unit: str) -> dict[str, Any]:
         "note": row["note"],
         "hash": row["claim_hash"],
     }
+
+
+def was_judged(row: dict[str, Any]) -> bool:
+    return row["method"] != NOT_JUDGED
 
 
 def _facts(row: dict[str, Any], claim: Claim | None, cluster_unit: str) -> list[tuple[str, str]]:
@@ -79,7 +83,7 @@ def _region(row: dict[str, Any], claim: Claim | None) -> str:
 def _p_value(row: dict[str, Any]) -> str:
     if row["p_value"] is not None:
         return f"{numbers.probability(row['p_value'])}: {row['p_value_is']}"
-    why = "nothing was judged" if row["estimate"] is None else "judged by its interval alone"
+    why = "judged by its interval alone" if was_judged(row) else "nothing was judged"
     return f"{numbers.MISSING} ({why})"
 
 
@@ -91,7 +95,7 @@ def _needed(row: dict[str, Any], cluster_unit: str) -> str:
         )
     if row["verdict"] != "undecided":
         return f"{numbers.MISSING} (decided)"
-    why = "more of the same data would not help" if row["estimate"] is None else "not known"
+    why = "not known" if was_judged(row) else "the note says why"
     return f"{numbers.MISSING} ({why})"
 
 

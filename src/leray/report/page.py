@@ -57,7 +57,9 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
 
 
 def _typeset(result: dict[str, Any], details: dict[str, Any], pictures: dict[str, Picture]) -> str:
-    html = _template().render(**_words(result, details), figures=pictures, svg=_inline(pictures))
+    html = _template().render(
+        **_words(result, details, pictures), figures=pictures, svg=_inline(pictures)
+    )
     # JSON can hold lone surrogates and NUL, which are no characters of an HTML document.
     return html.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
@@ -79,7 +81,9 @@ def _inline(pictures: dict[str, Picture]) -> dict[str, Markup]:
     return {name: Markup(picture.svg) for name, picture in pictures.items()}
 
 
-def _words(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:
+def _words(
+    result: dict[str, Any], details: dict[str, Any], pictures: dict[str, Picture]
+) -> dict[str, Any]:
     """All that the template names: text and formatted numbers, still unescaped."""
     fitted_signals, fitted = view.fitted_rows(result)
     metrics, methods = view.comparison(result)
@@ -108,6 +112,8 @@ def _words(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:
         "recommended": words.method(weights["recommended"]).name,
         "metrics": metrics,
         "methods": methods,
+        "stack": view.stack_rows(result, pictures),
+        "left_out": list(result["left_out"].items()),
         "correlated": correlated,
         "correlations": correlations,
         "data": view.data_rows(result),

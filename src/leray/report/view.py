@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from leray.figures import numbers, words
@@ -175,6 +176,65 @@ def time_rows(result: Row) -> list[Row]:
     ]
 
 
+def stack_rows(result: Row, pictures: Iterable[str]) -> list[Row]:
+    """The heavy methods: what each found, its figures (named after it), and whether to trust it."""
+    times = {row["name"]: row for row in result["methods"]}
+    return [
+        {
+            "name": o["name"],
+            "title": o["title"],
+            "paragraph": o["paragraph"],
+            "seconds": numbers.seconds(times[o["name"]]["seconds"]),
+            "claimed": numbers.seconds(times[o["name"]]["claimed"]),
+            "figures": [p for p in pictures if p == o["name"] or p.startswith(f"{o['name']}-")],
+            "estimates": [
+                {
+                    "name": row["name"],
+                    "estimate": _any_size(row["estimate"]),
+                    "interval": _between(row["interval"]),
+                    "kind": interval_kind(row),
+                    "n": numbers.count(row["n"]),
+                }
+                for row in o["estimates"]
+            ],
+            "verdicts": [
+                {
+                    "claim": v["claim"],
+                    "statement": v["statement"],
+                    "verdict": v["verdict"],
+                    "estimate": _any_size(v["estimate"]),
+                    "interval": _between(v["interval"]),
+                }
+                for v in result["simulated"]
+                if o["name"] == "montecarlo"
+            ],
+            "diagnostics": [(k, _diagnostic(v)) for k, v in o["diagnostics"].items()],
+        }
+        for o in result["stack"]
+    ]
+
+
+def _any_size(value: numbers.Number) -> str:
+    """Three decimals, or a power of ten where they would show nothing."""
+    return numbers.scientific(value) if 0 < abs(value) < 5e-4 else numbers.decimal(value)
+
+
+def _between(interval: list[float] | None) -> str:
+    if interval is None:
+        return numbers.MISSING
+    return " to ".join(_any_size(v) for v in interval)
+
+
+def _diagnostic(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return numbers.MISSING
+    if isinstance(value, float) and not value.is_integer():
+        return _any_size(value)
+    return str(value) if isinstance(value, str) else numbers.count(int(value))
+
+
 def command(result: Row, config: Row) -> str:
     """The command that makes this run again.
 
@@ -191,6 +251,10 @@ def command(result: Row, config: Row) -> str:
         words_ += ["--device", config["device"]]
     if config.get("include_text"):
         words_.append("--include-text")
+    if config.get("literal"):
+        words_ += ["--literal", str(config["literal"])]
+    if config.get("exhaustive_networks"):
+        words_.append("--exhaustive-networks")
     return shlex.join(words_)
 
 

@@ -1,8 +1,8 @@
 """The importance study: which past turns matter now, and how sure are we of the weights?
 
-Claims stand first, as they were fixed before any data were judged by them. The protocol: signals
-of every (query, turn) pair → moments and retrieval sums by conversation → bootstrap, permutation
-and held-out selection → simultaneous intervals → verdicts.
+What is claimed stands in `leray.studies.claims`, how much is computed in `leray.studies.presets`.
+The protocol: signals of every (query, turn) pair → moments and retrieval sums by conversation →
+bootstrap, permutation and held-out selection → simultaneous intervals → verdicts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from leray.data.preparation import Prepared
-from leray.errors import LerayError, nearest
 from leray.evidence.moments import Covariances, MomentTable, covariances, moment_table, pearson
 from leray.evidence.permutation import rotation_products, score_flips
 from leray.evidence.resampling import (
@@ -24,7 +23,6 @@ from leray.evidence.resampling import (
     Resamples,
     best_over_tau,
 )
-from leray.evidence.verdict import Claim
 from leray.memory.blocks import ALL, DAY, FOUR, HOUR, MINUTE, Block, decay_name, with_tau
 from leray.memory.comparison import Comparison, Scorer, compare
 from leray.memory.conversations import Truth
@@ -40,91 +38,12 @@ from leray.memory.methods import (
     linear_candidates,
 )
 from leray.memory.weights import LinearWeights
+from leray.studies.presets import Preset
 
 Array = np.ndarray
 Group = Literal["rotations", "sign flips"]
 Drive = Callable[[Any], Any]
 """Runs a computation to its result (persisting, resuming, showing progress)."""
-
-SOURCE = "the importance document: weights (.10, .60, .20, .10) called optimal"
-LEVEL = 0.95
-CLAIMS = (
-    Claim(
-        id="M1",
-        statement="The best weights put about 0.60 on surprise",
-        source=SOURCE,
-        estimand="weight of surprise in the four-signal weights with the largest Pearson r",
-        direction="within",
-        null=0.60,
-        margin=0.10,
-        level=LEVEL,
-    ),
-    Claim(
-        id="M2",
-        statement="Decay deserves a weight of about 0.10",
-        source=SOURCE,
-        estimand="weight of decay in the four-signal weights with the largest Pearson r, its time "
-        "constant chosen with them",
-        direction="within",
-        null=0.10,
-        margin=0.05,
-        level=LEVEL,
-    ),
-    Claim(
-        id="M3",
-        statement="Surprise alone beats the four signals together",
-        source=SOURCE,
-        estimand="mean nDCG@10 of surprise alone minus that of the four signals with weights "
-        "chosen by nDCG@10 on the other conversations",
-        direction="greater",
-        null=0.0,
-        margin=0.01,
-        level=LEVEL,
-    ),
-    Claim(
-        id="M9",
-        statement="Fitted weights retrieve better than relevance alone, and carry over to "
-        "conversations never seen",
-        source="this project",
-        estimand="mean nDCG@10 on conversations left out of the fit, minus that of relevance "
-        "alone: the best of the fitted methods, simultaneously over all of them",
-        direction="greater",
-        null=0.0,
-        margin=0.01,
-        level=LEVEL,
-    ),
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preset:
-    """The sizes of a run.
-
-    Args:
-        num_resamples: Cluster bootstrap resamples.
-        num_permutations: Rotations of the labels.
-        num_sign_flips: Paired sign flips, where they are too many to enumerate.
-    """
-
-    num_resamples: int
-    num_permutations: int
-    num_sign_flips: int = 100_000
-
-
-PRESETS = {"quick": Preset(num_resamples=10_000, num_permutations=100_000)}
-
-
-def preset(name: str) -> Preset:
-    """The preset of this name.
-
-    Raises:
-        LerayError: for an unknown name, with the nearest known one.
-    """
-    if name not in PRESETS:
-        raise LerayError(
-            f"no preset {name!r}; there is {', '.join(PRESETS)}{nearest(name, PRESETS)}"
-        )
-    return PRESETS[name]
 
 
 def decay_times(truth: Truth) -> tuple[float, ...]:

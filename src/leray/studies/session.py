@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, asdict, dataclass, replace
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from leray.data.embeddings import EmbeddingJob
 from leray.data.encoders import EncoderFolder, find_encoder
+from leray.data.fingerprint import corpus_sha256
 from leray.data.preparation import Prepared, ask, prepare
 from leray.data.sources import load
 from leray.errors import LerayError
@@ -28,20 +30,13 @@ from leray.memory.labels import Asked
 from leray.memory.methods import FITTED
 from leray.memory.weights import Embedder, LinearWeights
 from leray.runs import Key, MemoryStore, RunFolder, drive
-from leray.runs.computation import Samples, State
+from leray.runs.computation import Computation, Samples, State
 from leray.studies import judgement
-from leray.studies.importance import (
-    Evidence,
-    decay_times,
-    gather,
-    landscape,
-    preset,
-)
-from leray.studies.outcome import plain
-
-# Seconds that the source claims for a method on its GPU.
-CLAIMED = {"bootstrap": 30 * 60.0, "permutation": 20 * 60.0}
-
+from leray.studies.importance import Evidence, decay_times, gather, landscape
+from leray.studies.intervals import pearson_weights, table
+from leray.studies.outcome import Outcome, plain
+from leray.studies.presets import MIN_CONVERSATIONS, Preset, preset
+from leray.studies.stack.methods import CLAIMED, Stack
 
 Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 """Writes what a person reads into the run's folder, from the result and its details."""
@@ -57,6 +52,36 @@ class Request:
     embedder: Path | None = None
     device: str = "cpu"
     include_text: bool = False
+    literal: int | None = None
+    exhaustive_networks: bool = False
+
+    @property
+    def size(self) -> Preset:
+        """The preset, with what was asked for besides.
+
+        Raises:
+            LerayError: for an unknown preset, or an option that has no effect in this one.
+        """
+        size = preset(self.preset)
+        if self.literal is not None:
+            self._needs("montecarlo", "--literal")
+            if self.literal < MIN_CONVERSATIONS:
+                raise LerayError(
+                    f"--literal {self.literal} is too few for intervals: give at least "
+                    f"{MIN_CONVERSATIONS:,}"
+                )
+            size = replace(size, num_literal=self.literal)
+        if self.exhaustive_networks:
+            self._needs("networks", "--exhaustive-networks")
+            size = replace(size, exhaustive_networks=True)
+        return size
+
+    def _needs(self, method: str, option: str) -> None:
+        if method not in preset(self.preset).methods:
+            raise LerayError(
+                f"{option} has no effect with --preset {self.preset}, which runs no {method}: "
+                "leave it out, or take --preset full"
+            )
 
     def config(self) -> dict[str, Any]:
         """As it stands in the run's ``config.toml``; nothing unset is written."""
@@ -73,7 +98,13 @@ class Request:
 
 
 def run_importance(
-    request: Request, *, out: Path | None, resume: Path | None, workers: int, publish: Publish
+    request: Request,
+    *,
+    out: Path | None,
+    resume: Path | None,
+    workers: int | None,
+    publish: Publish,
+    scheduler: str | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run the study, or go on with one; returns its result as JSON has it, and its folder.
 
@@ -81,34 +112,48 @@ def run_importance(
         request: What to compute; where a run is resumed, its own settings hold instead.
         out: A new or empty folder; None for one below ``runs/``.
         resume: The folder of a run to go on with.
-        workers: Processes; the numbers do not depend on it.
+        workers: Processes; the numbers do not depend on it. None: 1 for the quick preset, which
+            ends before a second one has started, else one a core.
+        scheduler: Address of a Dask scheduler whose workers make the steps instead.
         publish: Called with (folder, result, details) to write the report.
 
     Raises:
         LerayError: for anything the user can mend; what was finished stays in the folder.
         Interrupted: on Ctrl-C, with the command that goes on.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
     if resume is not None:
         folder = RunFolder.resume(resume)
         request = Request.of(folder.config)
-        preset(request.preset)
+        size = request.size
         corpus = load(request.data)
     else:
-        preset(request.preset)
-        corpus = load(request.data)  # before a folder is made: a wrong path leaves nothing behind
+        size = request.size
+        # Before a folder is made: a wrong path, model or device leaves nothing behind.
+        corpus = load(request.data)
+        find_encoder(request.embedder, device=request.device)
         folder = RunFolder.create(out, "importance", request.config())
+    if workers is None:
+        alone = request.preset == "quick" or scheduler is not None
+        workers = 1 if alone else len(os.sched_getaffinity(0))
+
+    def steps(computation: Computation[Any], key: Key) -> Any:
+        return folder.drive(computation, key=key, workers=workers, scheduler=scheduler)
+
     with folder:
-        result, details = _run(request, corpus, folder, workers)
+        result, details = _run(request, size, corpus, folder, steps)
         publish(folder, result, details)
     return result, folder.path
 
 
 def _run(
-    request: Request, corpus: Corpus, folder: RunFolder, workers: int
+    request: Request,
+    size: Preset,
+    corpus: Corpus,
+    folder: RunFolder,
+    steps: Callable[[Computation[Any], Key], Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    size = preset(request.preset)
     taus = decay_times(corpus.truth)
     asked = ask(corpus)
     encoder = find_encoder(request.embedder, device=request.device)
@@ -117,9 +162,14 @@ def _run(
     preparing = round(time.monotonic() - started, 3)
     key = Key.root(request.seed)
     with threadpool_limits(limits=1):
-        evidence = gather(prepared, taus, size, lambda c: folder.drive(c, key=key, workers=workers))
+        evidence = gather(prepared, taus, size, lambda c: steps(c, key))
+        stack = Stack(
+            prepared=prepared, evidence=evidence, drive=lambda c: steps(c, key), size=size
+        )
+        outcomes = stack.run()
     verdicts = judgement.verdicts(
         evidence,
+        outcomes,
         judgement.Setting(data=corpus.name, seen=corpus.seen, truth=corpus.truth),
         size.num_sign_flips,
         key.child("sign flips").generator(),
@@ -131,26 +181,38 @@ def _run(
         "preset": request.preset,
         "seed": request.seed,
         "data": _describe(corpus, prepared),
-        "table": judgement.table(evidence),
+        "table": table(evidence),
         "weights": _weights(evidence, chosen.method),
-        "methods": [
-            {"name": "embeddings and signals", "seconds": preparing, "claimed": None},
-            *(
-                {"name": n, "seconds": s, "claimed": CLAIMED.get(n)}
-                for n, s in folder.seconds.items()
-            ),
-        ],
+        "stack": [o.row(request.seed) for o in outcomes],
+        "left_out": stack.left_out,
+        "methods": _times(preparing, outcomes, folder.seconds),
         "verdicts": [_row(v) for v in verdicts],
+        "simulated": [
+            _row(v) for v in judgement.simulated_verdicts(outcomes, f"{size.num_gram:,} simulated")
+        ],
         "advice": advice,
     }
     folder.write_verdicts(result["verdicts"])
     folder.write("weights.json", _with_provenance(chosen, corpus, folder, encoder).to_json())
-    details = _details(evidence)
+    for name, content in (item for o in outcomes for item in o.files.items()):
+        folder.write(name, content)
+    details = _details(evidence) | {"stack": {o.name: o.details for o in outcomes}}
     if request.include_text:
         details["texts"] = _texts(asked)
     for name, content in (("result", result), ("details", details)):
         folder.write(f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return result, details
+
+
+def _times(
+    preparing: float, outcomes: Sequence[Outcome], seconds: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Seconds of every method beside what the source claims; a method's computations together."""
+    by_method = {o.name: sum(seconds.get(c, 0.0) for c in o.computations) for o in outcomes}
+    theirs = {c for o in outcomes for c in o.computations}
+    own = {c: s for c, s in seconds.items() if c not in theirs}
+    rows = {"embeddings and signals": preparing, **own, **by_method}
+    return [{"name": n, "seconds": round(s, 3), "claimed": CLAIMED.get(n)} for n, s in rows.items()]
 
 
 @dataclass(frozen=True)
@@ -195,6 +257,7 @@ def _describe(corpus: Corpus, prepared: Prepared) -> dict[str, Any]:
     dropped = {**corpus.report.dropped, **prepared.dropped}
     return {
         "name": corpus.name,
+        "sha256": corpus_sha256(corpus),
         "description": corpus.description,
         "truth": corpus.truth,
         "seen": corpus.seen,
@@ -226,8 +289,7 @@ def _weights(evidence: Evidence, recommended: str) -> dict[str, Any]:
         "p_value_is": f"one-sided, {evidence.group} by conversation, corrected for all weights "
         "searched",
         "values": [
-            {"signal": s, **plain(i)}
-            for s, i in zip(FOUR, judgement.pearson_weights(evidence), strict=True)
+            {"signal": s, **plain(i)} for s, i in zip(FOUR, pearson_weights(evidence), strict=True)
         ],
         "grid": {
             "configurations": len(grid_r),

@@ -1,0 +1,115 @@
+"""The verdicts of several runs in one Markdown page: claims down, data across, each dated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leray.errors import LerayError
+from leray.figures import numbers
+from leray.report.judged import was_judged
+from leray.studies.claims import CLAIMS
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """A finished run: what it judged, when, and the hash of its manifest."""
+
+    result: Row
+    date: str
+    manifest: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Judged:
+        """From the folder of a finished run.
+
+        Raises:
+            LerayError: if a file is missing or no JSON.
+        """
+        try:
+            result = json.loads((folder / "result.json").read_bytes())
+            status = json.loads((folder / "status.json").read_bytes())
+            manifest = hashlib.sha256((folder / "MANIFEST.sha256").read_bytes()).hexdigest()
+            return cls(result=result, date=status["finished"][:10], manifest=manifest)
+        except FileNotFoundError as error:
+            raise LerayError(
+                f"{folder} holds no finished run, for it has no {Path(error.filename or '').name}: "
+                "give the folder that a run printed"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LerayError(f"cannot read the run in {folder}: {error}") from error
+
+
+    def plain(self) -> Row:
+        """As JSON has it."""
+        return {
+            "data": self.result["data"]["name"],
+            "preset": self.result["preset"],
+            "seed": self.result["seed"],
+            "date": self.date,
+            "manifest": self.manifest,
+            "verdicts": self.result["verdicts"] + self.result["simulated"],
+        }
+
+
+def ledger(runs: list[Judged]) -> str:
+    """Markdown: a table of all verdicts, then each claim with its data, then the runs."""
+    rows = [(run, row) for run in runs for row in run.result["verdicts"] + run.result["simulated"]]
+    lines = [
+        "# Verdicts",
+        "",
+        "Made by `leray verdicts RUN…` from the runs named at the end; nothing here is typed by "
+        "hand. Intervals are simultaneous over the nine claims. *Confirmatory*: the data shaped "
+        "neither the claim nor the design; *replication*: they did, or other verdicts on them were "
+        "known when the claim was fixed. Verdicts on simulated conversations follow from what was "
+        "planted in them.",
+        "",
+    ]
+    for claim in CLAIMS:
+        about = [(run, row) for run, row in rows if row["claim"] == claim.id]
+        lines += [f"## {claim.id} {claim.statement}", "", f"Estimated: {claim.estimand}.", ""]
+        lines += [_table(about) if about else "No run has judged it.", ""]
+    lines += ["## The runs", "", "| data | preset | seed | date | hash of the manifest |"]
+    lines += ["|---|---|---|---|---|"]
+    lines += [
+        f"| {_cell(r.result['data']['name'])} | {r.result['preset']} | {r.result['seed']} "
+        f"| {r.date} | `{r.manifest[:16]}` |"
+        for r in runs
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(about: list[tuple[Judged, Row]]) -> str:
+    head = "| data | verdict | estimate | interval | n | status | date | run |\n" + "|---" * 8 + "|"
+    return "\n".join([head, *(_line(run, row) for run, row in about)])
+
+
+def _line(run: Judged, row: Row) -> str:
+    verdict = f"**{row['verdict']}**" if was_judged(row) else "not judged"
+    note = f"<br>{_cell(row['note'])}" if row["note"] else ""
+    interval = numbers.MISSING if row["interval"] is None else _ends(row["interval"])
+    return (
+        f"| {_cell(row['data'])} | {verdict}{note} | {_short(row['estimate'])} | {interval} "
+        f"| {row['n']:,} | {row['status']} | {run.date} | `{run.manifest[:8]}` |"
+    )
+
+
+def _ends(interval: list[float]) -> str:
+    return f"[{_short(interval[0])}, {_short(interval[1])}]"
+
+
+def _short(value: float | None) -> str:
+    return numbers.MISSING if value is None else f"{value:.3g}"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot leave its cell, nor mark anything up."""
+    plain = " ".join(text.split())
+    for sign in "\\|<>*_`[]":
+        plain = plain.replace(sign, f"\\{sign}")
+    return plain
