@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from leray.figures.agreement import agreement
+from leray.figures.ceiling import ceiling
 from leray.figures.forest import forest
 from leray.figures.genetic import genetic
 from leray.figures.landscape import landscape
@@ -28,6 +29,7 @@ FIGURES = (
     modes,
     genetic,
     tensors,
+    ceiling,
 )
 
 
