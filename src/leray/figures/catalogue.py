@@ -10,6 +10,7 @@ from leray.figures.forest import forest
 from leray.figures.genetic import genetic
 from leray.figures.landscape import landscape
 from leray.figures.montecarlo import modes, montecarlo
+from leray.figures.networks import network_candidates, network_differences, network_effects
 from leray.figures.null import null_distribution
 from leray.figures.signals import correlations, distributions
 from leray.figures.style import Picture
@@ -27,6 +28,9 @@ FIGURES = (
     agreement,
     montecarlo,
     modes,
+    network_differences,
+    network_candidates,
+    network_effects,
     genetic,
     tensors,
     ceiling,
