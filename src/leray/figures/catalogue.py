@@ -12,6 +12,7 @@ from leray.figures.landscape import landscape
 from leray.figures.montecarlo import modes, montecarlo
 from leray.figures.networks import network_candidates, network_differences, network_effects
 from leray.figures.null import null_distribution
+from leray.figures.posterior import posterior, ranks, variational
 from leray.figures.signals import correlations, distributions
 from leray.figures.style import Picture
 from leray.figures.tensors import tensors
@@ -28,6 +29,9 @@ FIGURES = (
     agreement,
     montecarlo,
     modes,
+    posterior,
+    ranks,
+    variational,
     network_differences,
     network_candidates,
     network_effects,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from leray.data.preparation import Prepared
-from leray.studies.claims import SIMULTANEOUS
+from leray.studies.claims import LEVEL, SIMULTANEOUS
 from leray.studies.importance import Drive, Evidence
 from leray.studies.outcome import Outcome
 from leray.studies.presets import Method, Preset
@@ -76,7 +76,7 @@ def _bayes(stack: Stack) -> Outcome:
         stack.drive,
         num_warmup=stack.size.num_warmup,
         num_draws=stack.size.num_draws,
-        level=SIMULTANEOUS,
+        level=LEVEL,
     )
     return outcome
 
