@@ -393,10 +393,10 @@ def _raw_r_at_once(weights: Array, x: list[Array], y: list[Array], drawn: Array)
     return (n * st - s * t) / np.sqrt((n * ss - s * s) * (n * tt - t * t))
 
 
-def compare_permutations(
-    report: Report, conversations: list[Conversation], weights: Array, repeats: int
-) -> None:
-    """(c) The largest r over all configurations, under permutations of the labels."""
+def permutation_work(
+    conversations: list[Conversation], weights: Array
+) -> tuple[Callable[[], float], Callable[[Array, int], Array], Array]:
+    """Our test, the statistic of SciPy's under given labels and axis, and the centred labels."""
     table = table_of(conversations)
     x = np.concatenate([c.x for c in conversations], axis=1).astype(np.float64)
     y = np.concatenate([c.y for c in conversations]).astype(np.float64)
@@ -424,6 +424,15 @@ def compare_permutations(
         """What the table knows is given away: only Xᵀy is computed under each permutation."""
         labels = np.moveaxis(np.asarray(labels), axis, -1)
         return (labels @ x.T / len(y) @ unit).max(axis=-1)
+
+    return ours, largest_r, y
+
+
+def compare_permutations(
+    report: Report, conversations: list[Conversation], weights: Array, repeats: int
+) -> None:
+    """(c) The largest r over all configurations, under permutations of the labels."""
+    ours, largest_r, y = permutation_work(conversations, weights)
 
     def theirs(vectorized: bool) -> object:
         return stats.permutation_test(

@@ -74,6 +74,13 @@ COMMANDS = {
         "Repeat the run of a bundle and compare every number; exits 3 on a difference.",
         "leray reproduce importance.zip --data locomo:../shared/data/locomo",
     ),
+    "calibrate": Command(
+        "Studies",
+        "leray.commands.calibrate",
+        "Calibrate",
+        "What do the intervals cover, and do the tests keep their level? On planted data.",
+        "leray calibrate --datasets 100",
+    ),
     "data check": Command(
         "Data",
         "leray.commands.data",
