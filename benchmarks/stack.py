@@ -69,7 +69,7 @@ def main() -> int:
             found, busy = alone.apply(measured, (name, options.quick))
         rows += found
         for row in found:
-            say(table_line(row))
+            say(table_line(row, judging=not options.quick))
         print(f"    {name}: {busy:.0f} processor seconds in all", file=sys.stderr)
     for line in [*footnotes(rows), *verdict(rows, options.quick)]:
         say(line)
@@ -119,9 +119,9 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def table_line(row: Row) -> str:
+def table_line(row: Row, *, judging: bool) -> str:
     """One line of the table."""
-    missed = "  MISSED" if row.missed else ""
+    missed = "  MISSED" if judging and row.missed else ""
     name = row.name if row.judged else f"{row.name} *"
     return (
         f"{name:<24}{shown(row.ours.seconds):>10}"
