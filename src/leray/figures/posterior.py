@@ -85,7 +85,8 @@ def ranks(result: dict[str, Any], details: dict[str, Any]) -> Picture | None:
             even = sum(map(sum, counts)) / len(counts) / len(counts[0])
             for chain, colour in zip(counts, _CHAINS, strict=False):
                 edges = [k / len(chain) for k in range(len(chain) + 1)]
-                axes.stairs([c / even for c in chain], edges, color=colour, linewidth=1.2)
+                shares = [c / even for c in chain]
+                axes.stairs(shares, edges, baseline=None, color=colour, linewidth=1.2)
             axes.axhline(1, color=INK, linewidth=0.6)
             axes.set(xlim=(0, 1), ylim=(0, 2))
             axes.tick_params(length=0)
