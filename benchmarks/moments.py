@@ -462,8 +462,8 @@ def compare_permutations(
                     name="scipy.stats.permutation_test, pairings, Xᵀy only",
                     seconds=part * NUM_PERMUTATIONS / SHUFFLES,
                     part=f"EXTRAPOLATED from {SHUFFLES} permutations: {part:.2f} CPU-s "
-                    "beyond those of the first, which pays for n! once; it shuffles rows freely, which the "
-                    "data's dependence does not allow",
+                    "beyond those of the first, which pays for n! once; it shuffles rows "
+                    "freely, which the data's dependence does not allow",
                 ),
                 1_000,
             )
