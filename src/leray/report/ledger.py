@@ -44,7 +44,6 @@ class Judged:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LerayError(f"cannot read the run in {folder}: {error}") from error
 
-
     def plain(self) -> Row:
         """As JSON has it."""
         return {
