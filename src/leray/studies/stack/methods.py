@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from leray.data.preparation import Prepared
 from leray.studies.claims import LEVEL, SIMULTANEOUS
@@ -42,7 +43,7 @@ class Stack:
     size: Preset
     outcomes: list[Outcome] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    _posterior: object = None
+    _posterior: Any = None
 
     def run(self) -> list[Outcome]:
         """Run every method of the preset."""
