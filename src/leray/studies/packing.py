@@ -256,7 +256,7 @@ def _constraints(environment: Mapping[str, Any]) -> str:
     return "".join(f"{name}=={version}\n" for name, version in packages if name != "leray")
 
 
-def _record_sha256(distribution: metadata.Distribution) -> str | None:
+def _record_sha256(distribution: Any) -> str | None:
     record = distribution.read_text("RECORD")
     if record is None:
         return None
