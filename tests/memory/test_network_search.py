@@ -108,8 +108,8 @@ def _enough() -> None:
 def test_workers_and_interruptions_do_not_change_it(tmp_path: Path) -> None:
     """Identity: any number of workers, or a run stopped after eight steps: the same bits.
 
-    All are processes that load the compiled kernel. One that compiles it for the first time links
-    its parts otherwise and may differ in the last bit of single precision (docs/log.md).
+    All are processes that load the compiled kernel. One that compiles it first was seen to differ
+    by 1e-7 and is not compared here: an open fault (docs/log.md).
     """
     computation = search(*planted(900, product=1.0))
     run(computation)  # the kernel is on disk from here on

@@ -25,7 +25,7 @@ from leray.studies.intervals import FEW_CLUSTERS, mean_intervals, pearson_weight
 from leray.studies.outcome import Outcome
 
 MIN_CLUSTERS = 5
-"""Coverage is measured from 5 conversations on; with 2 to 4 weights were covered 81 to 94%."""
+"""Coverage is measured from 5 conversations on (``benchmarks/calibration.py``)."""
 
 _FAMILY = f"simultaneous over {len(CLAIMS)} claims"
 _BY_METHODS = ("M4", "M5", "M6", "M8")
