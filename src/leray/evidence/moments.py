@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -107,16 +108,22 @@ class MomentTable:
         )
 
 
+@cache
+def _upper(v: int) -> tuple[Array, Array]:
+    """Rows and columns of the upper triangle: asked for at every evaluation of a search."""
+    return np.triu_indices(v)
+
+
 def pack(matrices: Float[Array, "*batch v v"]) -> Float[Array, "*batch packed"]:
     """The upper triangle of symmetric matrices, row by row."""
-    i, j = np.triu_indices(matrices.shape[-1])
+    i, j = _upper(matrices.shape[-1])
     return matrices[..., i, j]
 
 
 def unpack(packed: Float[Array, "*batch packed"]) -> Float[Array, "*batch v v"]:
     """The symmetric matrices that :func:`pack` packed."""
     v = int((np.sqrt(8 * packed.shape[-1] + 1) - 1) / 2)
-    i, j = np.triu_indices(v)
+    i, j = _upper(v)
     full = np.empty((*packed.shape[:-1], v, v))
     full[..., i, j] = packed
     full[..., j, i] = packed
@@ -178,7 +185,7 @@ def pearson(
     """
     S, b, s = covariances(packed)
     d = weights.shape[1]
-    i, j = np.triu_indices(d)
+    i, j = _upper(d)
     products = weights[:, i] * weights[:, j] * np.where(i == j, 1.0, 2.0)
     variance = S[..., i, j] @ products.T
     scale = np.sqrt(np.maximum(variance, 0.0) * np.maximum(s, 0.0)[..., None])
