@@ -18,7 +18,8 @@ test: all
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(BIN)/python -m pytest --jaxtyping-packages=leray,beartype.beartype
+	$(BIN)/python -m pytest --jaxtyping-packages=leray,beartype.beartype \
+		--numprocesses auto --maxprocesses 4 --dist loadfile
 
 base: $(VENV)/.base
 all: $(VENV)/.all

@@ -97,7 +97,7 @@ def _ours(mode: Mode, weights: Array, num: int) -> tuple[Cost, Array]:
 def one_by_one(weights: Array, rng: np.random.Generator) -> Array:
     """One conversation in loops over turns, pairs of turns and configurations."""
     T, law = LAW.num_turns, LAW
-    V, age, clock = np.empty((T + 1, law.dim)), np.empty(T), 0.0
+    V, age, clock = np.zeros((T + 1, law.dim)), np.empty(T), 0.0
     for t in range(T + 1):
         kind, gap, span, parent = rng.random(), law.turn_gap, law.drift, t - 1
         if t == T:

@@ -106,14 +106,9 @@ def _enough() -> None:
 
 
 def test_workers_and_interruptions_do_not_change_it(tmp_path: Path) -> None:
-    """Identity: any number of workers, or a run stopped after eight steps: the same bits.
-
-    All are processes that load the compiled kernel. One that compiles it first was seen to differ
-    by 1e-7 and is not compared here: an open fault (docs/log.md).
-    """
+    """Identity: any number of workers, or a run stopped after eight steps: the same bits."""
     computation = search(*planted(900, product=1.0))
-    run(computation)  # the kernel is on disk from here on
-    alone, shared = run(computation, workers=2), run(computation, workers=3)
+    alone, shared = run(computation), run(computation, workers=2)
     for one, two in zip(alone, shared, strict=True):
         np.testing.assert_array_equal(one.params, two.params)
         np.testing.assert_array_equal(one.values, two.values)
@@ -124,9 +119,9 @@ def test_workers_and_interruptions_do_not_change_it(tmp_path: Path) -> None:
         yield lambda n: made.append(n) if len(made) < 7 else _enough()
 
     with pytest.raises(RuntimeError, match="enough"):
-        drive(computation, store=store, key=Key.root(0), workers=2, progress=stopping)
-    assert 8 <= len(list(tmp_path.rglob("*.safetensors"))) <= 9
-    resumed = drive(computation, store=store, key=Key.root(0), workers=2, progress=no_progress)
+        drive(computation, store=store, key=Key.root(0), progress=stopping)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 8
+    resumed = drive(computation, store=store, key=Key.root(0), progress=no_progress)
     for one, two in zip(alone, resumed, strict=True):
         np.testing.assert_array_equal(one.params, two.params)
 

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -19,10 +21,20 @@ from leray.memory.methods import ORDER
 from leray.memory.retrieval import METRICS
 from leray.runs import RunFolder
 from leray.studies.claims import CLAIMS
+from leray.studies.presets import PRESETS
 from leray.studies.session import Request, run_importance
 from planted import write_planted
 
 ROOT = Path(__file__).parents[2]
+NUM_GENERATIONS = 60  # the genetic algorithm is tested where it is; here it is one more to resume
+SMALL = f"""
+import sys
+from dataclasses import replace
+from leray.cli import main
+from leray.studies.presets import PRESETS
+PRESETS["quick"] = replace(PRESETS["quick"], num_generations={NUM_GENERATIONS})
+sys.exit(main())
+"""
 CONSTANT = {"random", "length"}  # planted turns are of one length: r is not defined
 ROW = {"claim", "statement", "data", "status", "verdict", "estimate", "interval", "level"} | {
     "interval_kind", "margin", "null", "p_value", "n", "n_needed", "method",
@@ -34,6 +46,15 @@ def run(data: Path, out: Path, *, workers: int = 1, seed: int = 0) -> dict:
     return run_importance(request, out=out, resume=None, workers=workers, publish=lambda *_: None)[
         0
     ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    """The preset of :data:`SMALL`, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = replace(PRESETS["quick"], num_generations=NUM_GENERATIONS)
+        patch.setitem(PRESETS, "quick", few)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +139,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_verdicts(
 ) -> None:
     """Golden run: SIGKILL after ever more steps; each resume goes on, the end is identical."""
     out = tmp_path / "run"
-    leray = [sys.executable, "-m", "leray.cli", "study", "importance"]
+    leray = [sys.executable, "-c", SMALL, "study", "importance"]
     first = [*leray, "--data", str(twelve), "--out", str(out)]
     for num_steps in (1, 9, 20, 30):
         command = [*leray, "--resume", str(out)] if (out / "status.json").exists() else first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 
@@ -20,5 +20,19 @@ def compiled(function: F) -> F:
     A shape checker that wraps every function (as the test run does) is looked through, since
     numba compiles the source of the function itself.
     """
+    return _compile(function)
+
+
+def inlined(function: F) -> F:
+    """:func:`compiled`, and copied into the compiled functions that call it.
+
+    A large function that is called has two machine codes, with sums in different orders: its own,
+    which the process that compiles calls, and the copy stored with the caller, which processes
+    that load the caller from disk call. Copied in before it is compiled, it has one.
+    """
+    return _compile(function, inline="always")
+
+
+def _compile(function: F, **options: Any) -> F:
     original = inspect.unwrap(function)
-    return numba.njit(cache=True, nogil=True, fastmath=_SAFE_FASTMATH)(original)  # pyright: ignore[reportReturnType]
+    return numba.njit(cache=True, nogil=True, fastmath=_SAFE_FASTMATH, **options)(original)  # pyright: ignore[reportReturnType]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from leray.evidence.compiled import compiled
+from leray.evidence.compiled import compiled, inlined
 
 LANES = 512  # places in a minibatch; those beyond its rows have weight 0
 STRIDE = 528  # floats from a row to the next: no power of two, so that rows share no cache set
@@ -69,7 +69,7 @@ def train_epoch(
         losses[c] = total / num_batches
 
 
-@compiled
+@inlined
 def loss_gradient(
     data, batch, p, p0, widths, dropped, activation, loss, pool, seed, s, g
 ):  # fmt: skip
@@ -107,7 +107,7 @@ def scores_kernel(x, p, widths, activation, s, data, out):
             out[start + t] = s[f0 + _U(t)]
 
 
-@compiled
+@inlined
 def _size(widths, num_layers):
     total = _0
     for layer in range(num_layers):
@@ -115,7 +115,7 @@ def _size(widths, num_layers):
     return total
 
 
-@compiled
+@inlined
 def _forward(data, x0, p, p0, widths, num_layers, dropped, activation, pool, seed, s):
     """Fill the activations; returns where the output's row starts."""
     w0, z0 = p0, _0
@@ -134,7 +134,7 @@ def _forward(data, x0, p, p0, widths, num_layers, dropped, activation, pool, see
     return z0
 
 
-@compiled
+@inlined
 def _backward(data, x0, p, p0, widths, num_layers, dropped, activation, pool, seed, s, g, f0):
     """From the slopes in the output's row to the gradient; slopes replace activations."""
     d0, w0 = f0, p0
@@ -161,7 +161,7 @@ def _backward(data, x0, p, p0, widths, num_layers, dropped, activation, pool, se
     _weight_slopes(g, w0 - p0, _U(widths[0]), _U(widths[1]), data, x0, s, d0)
 
 
-@compiled
+@inlined
 def _affine(p, w0, n_in, n_out, a, a0, z, z0):
     """Rows z = W a + b."""
     b0 = w0 + n_in * n_out
@@ -187,7 +187,7 @@ def _affine(p, w0, n_in, n_out, a, a0, z, z0):
             _four_by_four(p, w, _1, n_in, a, a0 + i * _S, z, q)
 
 
-@compiled
+@inlined
 def _four_by_four(p, w, across, down, a, r, z, q):
     """Add a 4 × 4 block of weights times four rows of a to four rows of z."""
     a00, a01, a02, a03 = p[w], p[w + across], p[w + _2 * across], p[w + _3 * across]
@@ -205,7 +205,7 @@ def _four_by_four(p, w, across, down, a, r, z, q):
         z[q + _3 * _S + t] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
 
 
-@compiled
+@inlined
 def _back(p, w0, i, n_in, n_out, d, d0, e0):
     """Four rows e = (Wᵀ d) of the units i, …, i + 3."""
     if n_out == _1:
@@ -220,7 +220,7 @@ def _back(p, w0, i, n_in, n_out, d, d0, e0):
         _four_by_four(p, w0 + o * n_in + i, n_in, _1, d, d0 + o * _S, d, e0)
 
 
-@compiled
+@inlined
 def _weight_slopes(g, w0, n_in, n_out, a, a0, d, d0):
     """g of W (Σ_t d_o a_i) and of b (Σ_t d_o)."""
     b0 = w0 + n_in * n_out
@@ -260,7 +260,7 @@ def _weight_slopes(g, w0, n_in, n_out, a, a0, d, d0):
             g[k + _3 * n_in], g[k + _3 * n_in + _1] = e0_, e1_
 
 
-@compiled
+@inlined
 def _tanh_parts(x):
     """tanh x = a/b by a rational function, within 4 units in the last place of float32.
 
@@ -281,7 +281,7 @@ def _tanh_parts(x):
     return x * a, b
 
 
-@compiled
+@inlined
 def _activate(s, r, activation):
     """φ in place: max(z, 0); tanh z; z or e^z − 1 = 2a/(b − a) with tanh(z/2) = a/b."""
     if activation == RELU:
@@ -298,7 +298,7 @@ def _activate(s, r, activation):
             s[r + t] = max(z, _ZERO) + np.divide(_TWO * a, b - a)
 
 
-@compiled
+@inlined
 def _derivative(s, r, e, activation):
     """Where s[r] holds φ(z), put φ'(z) times the slope s[e]."""
     if activation == RELU:
@@ -312,7 +312,7 @@ def _derivative(s, r, e, activation):
             s[r + t] = s[e + t] * (_ONE + min(s[r + t], _ZERO))
 
 
-@compiled
+@inlined
 def _place(seed, unit):
     """Where in the pool the mask of a unit starts: a hash of epoch, minibatch and unit."""
     h = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(unit + 1)
@@ -321,7 +321,7 @@ def _place(seed, unit):
     return _U((h ^ (h >> np.uint64(31))) % np.uint64(POOL - LANES))
 
 
-@compiled
+@inlined
 def _drop(s, r, dropped, pool, place):
     """Dropout: zero where the pool's byte is below the rate, the rest scaled up."""
     scale = _F(256.0 / (256.0 - dropped))
@@ -330,7 +330,7 @@ def _drop(s, r, dropped, pool, place):
         s[r + t] = scale * s[r + t] if pool[place + t] >= bound else _ZERO
 
 
-@compiled
+@inlined
 def _undrop(s, r, e, dropped, pool, place):
     """Give the slope its mask, and the activation its value before the scaling."""
     scale = _F(256.0 / (256.0 - dropped))
@@ -342,7 +342,7 @@ def _undrop(s, r, e, dropped, pool, place):
         s[r + t] = back * s[r + t]
 
 
-@compiled
+@inlined
 def _loss(data, y0, s, f0, loss):
     """The loss with weights that sum to 1; its slope takes the place of the output."""
     w0 = y0 + _S
@@ -351,7 +351,7 @@ def _loss(data, y0, s, f0, loss):
     return _logistic(data, y0, w0, s, f0)
 
 
-@compiled
+@inlined
 def _pearson(data, y0, w0, s, f0):
     """−r, and −∂r/∂f_t = −w_t [(y_t − ȳ)/√(v_f v_y) − r (f_t − f̄)/v_f]."""
     total = mean_f = mean_y = _ZERO
@@ -383,7 +383,7 @@ def _pearson(data, y0, w0, s, f0):
     return -np.float64(r)
 
 
-@compiled
+@inlined
 def _logistic(data, y0, w0, s, f0):
     """Σ w_t [log(1 + e^{f_t}) − y_t f_t], and its slope w_t (σ(f_t) − y_t).
 
@@ -409,7 +409,7 @@ def _logistic(data, y0, w0, s, f0):
     return np.float64(value)
 
 
-@compiled
+@inlined
 def _adam(p, first, second, start, stop, g, rate, step):
     """θ ← θ − α m̂ / (√v̂ + ε), as torch.optim.Adam has it, from β = (.9, .999), ε = 1e-8."""
     size = _F(rate / (1.0 - 0.9**step))

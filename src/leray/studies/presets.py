@@ -38,6 +38,7 @@ class Preset:
             and with every embedding drawn.
         num_warmup, num_draws: Of each of the four NUTS chains.
         num_vi_steps: Steps of variational inference.
+        num_generations: Of each start of the genetic algorithm.
         num_rows: Training rows of a network in each fold.
         exhaustive_networks: Train all 219 candidates to the end instead of halving their number.
     """
@@ -51,6 +52,7 @@ class Preset:
     num_warmup: int = 5_000
     num_draws: int = 20_000
     num_vi_steps: int = 10_000
+    num_generations: int = 500
     num_rows: int = 20_000
     exhaustive_networks: bool = False
 

@@ -110,7 +110,12 @@ def _networks(stack: Stack) -> Outcome:
 def _genetic(stack: Stack) -> Outcome:
     from leray.studies.stack import genetic
 
-    return genetic.run(stack.evidence, stack.drive, level=SIMULTANEOUS)
+    return genetic.run(
+        stack.evidence,
+        stack.drive,
+        num_generations=stack.size.num_generations,
+        level=SIMULTANEOUS,
+    )
 
 
 def _tensors(stack: Stack) -> Outcome:
