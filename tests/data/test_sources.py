@@ -28,7 +28,7 @@ def test_a_kind_is_passed_what_follows_the_colon(shared_data: Path) -> None:
     [
         ("chitchta", "did you mean 'chitchat'"),
         ("lokomo:x", "did you mean 'locomo'"),
-        ("", "allowed: chitchat, chitchat:A-B, locomo:PATH"),
+        ("", "allowed: chitchat, chitchat:A-B, synthetic, synthetic:N, locomo:PATH"),
         ("locomo", "write locomo:PATH"),
         ("locomo:", "write locomo:PATH"),
         ("qmsum:nowhere", "no file or folder 'nowhere'"),

@@ -21,8 +21,8 @@ class DataCheck:
     """Options of `leray data check`.
 
     Args:
-        source: A file in the documented format, or chitchat, locomo:PATH, qmsum:PATH,
-            chatgpt:PATH, jsonl:PATH.
+        source: A file in the documented format, or chitchat, synthetic, locomo:PATH,
+            qmsum:PATH, chatgpt:PATH, jsonl:PATH.
         json: One JSON object on stdout instead of text.
     """
 

@@ -21,8 +21,8 @@ class StudyImportance:
     """Options of `leray study importance`.
 
     Args:
-        data: chitchat (the embedded default), chitchat:A-B, locomo:PATH, qmsum:PATH,
-            chatgpt:PATH, jsonl:PATH, or a .jsonl file.
+        data: chitchat (the embedded default), chitchat:A-B, synthetic, synthetic:N,
+            locomo:PATH, qmsum:PATH, chatgpt:PATH, jsonl:PATH, or a .jsonl file.
         preset: quick (bootstrap, permutation, genetic search), montecarlo, bayes, or full:
             everything in one report.
         seed: The root of all randomness.

@@ -21,6 +21,9 @@ from leray.memory.conversations import Conversation, Corpus
 PACKAGES = {"chitchat": ("chitchat-dataset", "chitchat_dataset/dataset.json")}
 """Data that come as a package: its name on PyPI and the file in it."""
 
+DRAWN = ("synthetic",)
+"""Data that Leray draws itself: no file holds them."""
+
 _SPLITS = ("train", "val", "test")
 
 
@@ -37,14 +40,14 @@ class DataFile:
 def kind_of_data(spec: str) -> str:
     """``locomo:PATH`` → ``locomo``; the bare path of a ``.jsonl`` file → ``jsonl``."""
     kind, colon, _ = spec.partition(":")
-    named = colon or kind in PACKAGES
+    named = colon or kind in (*PACKAGES, *DRAWN)
     return "jsonl" if spec.lower().endswith(".jsonl") and not named else kind
 
 
 def path_of_data(spec: str) -> Path | None:
-    """The file or folder that a spec names; None for data that come as a package."""
+    """The file or folder that a spec names; None for data that come as a package or are drawn."""
     kind = kind_of_data(spec)
-    if kind in PACKAGES:
+    if kind in (*PACKAGES, *DRAWN):
         return None
     return Path(spec.removeprefix(f"{kind}:")).expanduser()
 
@@ -82,6 +85,8 @@ def sha256_of(path: Path) -> str:
 
 def _named(spec: str) -> list[tuple[str, Path]]:
     kind, path = kind_of_data(spec), path_of_data(spec)
+    if kind in DRAWN:
+        return []
     if path is None:
         package, name = PACKAGES[kind]
         return [(name, Path(str(metadata.distribution(package).locate_file(name))))]

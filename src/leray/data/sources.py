@@ -3,6 +3,7 @@
 | spec | what it loads | truth |
 |---|---|---|
 | ``chitchat``, ``chitchat:A-B`` | real chats, by rank of length | callback |
+| ``synthetic``, ``synthetic:N`` | simulated conversations whose truth was planted | evidence |
 | ``locomo:PATH`` | a folder of LoCoMo files | evidence |
 | ``qmsum:PATH`` | a folder of QMSum files, or one | evidence |
 | ``chatgpt:PATH`` | a person's export, ``.json`` or ``.zip`` | callback |
@@ -19,6 +20,7 @@ from leray.data.chitchat import load_chitchat
 from leray.data.jsonl import load_jsonl
 from leray.data.locomo import load_locomo
 from leray.data.qmsum import load_qmsum
+from leray.data.synthetic import load_synthetic
 from leray.errors import LerayError, nearest
 from leray.memory.conversations import Corpus
 
@@ -28,7 +30,11 @@ FILE_LOADERS: dict[str, Callable[[Path], Corpus]] = {
     "chatgpt": load_chatgpt,
     "jsonl": load_jsonl,
 }
-KINDS = ("chitchat", *FILE_LOADERS)
+NAMED_LOADERS: dict[str, Callable[[str], Corpus]] = {
+    "chitchat": load_chitchat,
+    "synthetic": load_synthetic,
+}
+KINDS = (*NAMED_LOADERS, *FILE_LOADERS)
 
 
 def load(spec: str) -> Corpus:
@@ -41,8 +47,8 @@ def load(spec: str) -> Corpus:
         LerayError: The kind is unknown, the path is missing, or nothing in it is usable.
     """
     kind, _, rest = spec.partition(":")
-    if kind == "chitchat":
-        return load_chitchat(rest)
+    if kind in NAMED_LOADERS:
+        return NAMED_LOADERS[kind](rest)
     if kind in FILE_LOADERS:
         return FILE_LOADERS[kind](_existing(rest, kind))
     if spec.lower().endswith(".jsonl"):
@@ -54,7 +60,8 @@ def load(spec: str) -> Corpus:
 
 
 def _allowed() -> str:
-    return ", ".join(["chitchat", "chitchat:A-B", *(f"{kind}:PATH" for kind in FILE_LOADERS)])
+    named = ["chitchat", "chitchat:A-B", "synthetic", "synthetic:N"]
+    return ", ".join([*named, *(f"{kind}:PATH" for kind in FILE_LOADERS)])
 
 
 def _existing(path: str, kind: str) -> Path:

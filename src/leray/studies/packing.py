@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from leray.data.fingerprint import (
+    DRAWN,
     PACKAGES,
     corpus_sha256,
     data_files,
@@ -147,6 +148,10 @@ def _travelling(
 ) -> dict[str, Path]:
     """The data files that go into the archive, by name."""
     kind = kind_of_data(spec)
+    if include_data and kind in DRAWN:
+        raise LerayError(
+            f"{kind} data are drawn anew where they are used: leave out --include-data"
+        )
     if include_data and kind in PACKAGES:
         raise LerayError(
             f"{kind} is the package {PACKAGES[kind][0]} on PyPI, whose version and hash stand in "
@@ -229,8 +234,11 @@ def _package(kind: str) -> str | None:
 
 def _readme(about: Mapping[str, Any], environment: Mapping[str, Any], name: str) -> str:
     data = about["data"]
-    where = "" if data["included"] or data["package"] else f" --data {data['kind']}:PATH"
-    if data["package"]:
+    here = data["included"] or data["package"] or data["kind"] in DRAWN
+    where = "" if here else f" --data {data['kind']}:PATH"
+    if data["kind"] in DRAWN:
+        which = f"{data['spec']} is drawn anew by leray, always the same."
+    elif data["package"]:
         which = f"They are the package {data['package']}."
     elif data["included"]:
         which = "They are in data/."

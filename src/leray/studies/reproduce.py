@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from leray.data.encoders import find_encoder
-from leray.data.fingerprint import PACKAGES, corpus_sha256, data_files, kind_of_data, sha256_of
+from leray.data.fingerprint import (
+    DRAWN,
+    PACKAGES,
+    corpus_sha256,
+    data_files,
+    kind_of_data,
+    sha256_of,
+)
 from leray.data.sources import KINDS, load
 from leray.errors import LerayError
 from leray.runs.bundle import MIB, printable, read_archive
@@ -295,7 +302,7 @@ def _changed(spec: str, about: Mapping[str, Any]) -> str:
 
 
 def _wanted(kind: str) -> str:
-    return kind if kind in PACKAGES else f"{kind}:PATH"
+    return kind if kind in (*PACKAGES, *DRAWN) else f"{kind}:PATH"
 
 
 def _other(bundle: Bundle) -> list[str]:
