@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from leray.commands.terminal import plain, short_warnings
-from leray.errors import LerayError, nearest
+from leray.commands.terminal import short_warnings
+from leray.errors import LerayError, nearest, plain
 
 DONE, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -21,3 +21,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     found = get_close_matches(name.lower(), list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def plain(text: str) -> str:
+    """Text of others as one line in which every control character is an escape that can be read.
+
+    >>> plain("a\\x1b[31m\\u202eb\\nc")
+    'a\\\\x1b[31m\\\\u202eb c'
+    """
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

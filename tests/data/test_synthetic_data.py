@@ -25,17 +25,17 @@ def test_signals_and_truth_are_those_of_the_simulation() -> None:
 
 
 def test_the_name_says_which_conversations() -> None:
-    """Identity: a longer draw begins with a shorter one; the default is 400."""
+    """Identity: a longer draw begins with a shorter one; the default is 200."""
     few, more = load("synthetic:3"), load("synthetic:5")
     for a, b in zip(few.conversations, more.conversations, strict=False):
         assert [t.time for t in a.turns] == [t.time for t in b.turns]
         assert a.queries[0].evidence == b.queries[0].evidence
         np.testing.assert_array_equal(a.turns[7].embedding, b.turns[7].embedding)
-    assert len(load("synthetic").conversations) == 400
+    assert len(load("synthetic").conversations) == 200
 
 
 @pytest.mark.parametrize("number", ["0", "10001", "-3", "many", "1e3", "9999999"])
 def test_what_cannot_be_drawn_is_refused(number: str) -> None:
     """Oracle: the line that the user reads."""
-    with pytest.raises(LerayError, match="1 ≤ N ≤ 10,000, such as synthetic:400"):
+    with pytest.raises(LerayError, match="1 ≤ N ≤ 10,000, such as synthetic:200"):
         load(f"synthetic:{number}")

@@ -9,10 +9,10 @@ from leray.cli import main
 from leray.errors import LerayError
 from leray.evidence.bayes import gaussian_model
 from leray.evidence.density import constrained
-from leray.evidence.sbc import Ranks
+from leray.evidence.sbc import Ranks, posterior_draws
 from leray.runs import RunFolder
 from leray.studies.calibrate import Request, coverage_row, request_of, uniformity
-from leray.studies.coverage_posterior import LAWS, PosteriorCoverage, posterior_draws
+from leray.studies.coverage_posterior import LAWS, PosteriorCoverage
 from leray.studies.judged_rates import Bound
 
 
@@ -62,9 +62,9 @@ def test_posterior_draws_find_the_truth_of_a_large_data_set():
     coverage = PosteriorCoverage(num_rounds=2, num_clusters=200, num_rows=200)
     law = LAWS[0]
     truth, data = coverage.dataset(law, np.random.default_rng(2))
-    z, k_hat = posterior_draws(gaussian_model, data, 1_000, np.random.default_rng(3))
-    assert np.isfinite(k_hat)
-    drawn = constrained(gaussian_model, data, z)
+    found = posterior_draws(gaussian_model, data, 1_000, np.random.default_rng(3))
+    assert np.isfinite(found.k_hat)
+    drawn = constrained(gaussian_model, data, found.even(2_000))
     for site, value in (("w", truth.w), ("b", truth.b), ("sigma", truth.sigma)):
         gap = np.abs(drawn[site].mean(axis=0) - value) / drawn[site].std(axis=0)
         assert np.max(gap) < 5

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from leray.commands.terminal import plain
-from leray.errors import LerayError
+from leray.errors import LerayError, plain
 
 if TYPE_CHECKING:
     from leray.memory.conversations import Corpus

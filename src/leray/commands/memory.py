@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leray.commands.terminal import plain
+from leray.errors import plain
 
 if TYPE_CHECKING:
     from leray.integrations.recall import Memory, OnProgress, Ranked

@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from leray.commands.terminal import plain
-from leray.errors import LerayError
+from leray.errors import LerayError, plain
 
 if TYPE_CHECKING:
     from rich.table import Table

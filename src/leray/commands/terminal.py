@@ -1,4 +1,4 @@
-"""What reaches the terminal: text of others as plain text, warnings as one line."""
+"""What reaches the terminal: warnings as one line."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-
-def plain(text: str) -> str:
-    """One line in which every control character is an escape that can be read.
-
-    >>> plain("a\\x1b[31m\\u202eb\\nc")
-    'a\\\\x1b[31m\\\\u202eb c'
-    """
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+from leray.errors import plain
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from leray.memory.conversations import Conversation, Corpus, LoadReport, Query, 
 from leray.memory.generator import ConversationLaw
 from leray.memory.simulation import literal_conversation, planted_sample, root_words
 
-NUM_CONVERSATIONS = 400  # of 50 turns: as many pairs as a network is trained on
+NUM_CONVERSATIONS = 200  # as many as intervals are calibrated at
 MAX_CONVERSATIONS = 10_000
 _ASKED = 1_767_225_600.0  # 2026-01-01 UTC: the time of every query
 _SEED = 0
@@ -28,7 +28,7 @@ def load_synthetic(number: str = "") -> Corpus:
     """The first conversations of a fixed draw.
 
     Args:
-        number: How many; empty for 400.
+        number: How many; empty for 200.
 
     Raises:
         LerayError: It is not a whole number from 1 to 10,000.

@@ -34,14 +34,15 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from leray.evidence.density import Array, Traced, constrained, coordinates
-from leray.evidence.mode import Mode, find_mode
+from leray.evidence.mode import Mode, climb, find_mode
 from leray.evidence.resampling import RandomKey, Samples, Stateless
 
 _HELD = 0.3  # τ while the other parameters are sought
-_PIECE = 128  # rows that lie together: conversations are cut into pieces, the last one padded
+_PIECES = (128, 64, 32, 16)  # rows that lie together: conversations are cut into such pieces
+_PADDED = 1.5  # times as many places as rows, at most, if a length of piece allows it
 
 
 class LogisticData(NamedTuple):
@@ -103,14 +104,16 @@ def case_control(
 def _in_pieces(drawn: list[tuple[int, Array, int, float]], unit: Array) -> LogisticData:
     """Conversations (index, x, number of positives, which stand first, offset) cut and padded."""
     C, v = len(drawn), len(unit) + 1
-    counts = [-(-x.shape[1] // _PIECE) for _, x, _, _ in drawn]
-    rows = np.zeros((v + 2, C, max(counts) * _PIECE))  # ones and signals, sign, offset
+    lengths = np.array([x.shape[1] for _, x, _, _ in drawn])
+    piece = _piece_length(lengths)
+    counts = -(-lengths // piece)
+    rows = np.zeros((v + 2, C, max(counts) * piece))  # ones and signals, sign, offset
     for k, (_, x, num_positive, offset) in enumerate(drawn):
         n = x.shape[1]
         rows[0, k, :n], rows[1:v, k, :n], rows[v + 1, k, :n] = 1.0, x, offset
         rows[v, k, :n] = np.where(np.arange(n) < num_positive, 1.0, -1.0)
-    pieces = rows.reshape(v + 2, C, -1, _PIECE)
-    kept = np.arange(pieces.shape[2]) < np.array(counts)[:, None]
+    pieces = rows.reshape(v + 2, C, -1, piece)
+    kept = np.arange(pieces.shape[2]) < counts[:, None]
     return LogisticData(
         x=np.ascontiguousarray(np.moveaxis(pieces[:v, kept], 0, 1)),
         sign=pieces[v, kept],
@@ -121,6 +124,14 @@ def _in_pieces(drawn: list[tuple[int, Array, int, float]], unit: Array) -> Logis
         curvature=np.zeros((C, v, v)),
         natural=np.zeros((C, v)),
     )
+
+
+def _piece_length(lengths: Int[Array, " C"]) -> int:
+    """The longest piece that wastes little on the padding of each conversation's last one."""
+    for length in _PIECES:
+        if (-(-lengths // length) * length).sum() <= _PADDED * lengths.sum():
+            return length
+    return _PIECES[-1]
 
 
 def logistic_model(data: LogisticData) -> None:
@@ -199,7 +210,8 @@ class CaseControlStart(Stateless):
     """Draw the case–control sample, and find where its posterior's chains may start.
 
     The mode is sought at τ = 0.3, H = 0 and g = 0: the joint mode of scales and the effects that
-    they scale lies far from the posterior. H and g are taken at the effects found there.
+    they scale lies far from the posterior. H and g are taken at the effects found there; in their
+    coordinates the effects are about standard normal, and only w, b and μ need a curvature.
 
     Args:
         rows: For each conversation its signals ``[d, rows]`` and labels ``[rows]``.
@@ -224,14 +236,16 @@ class CaseControlStart(Stateless):
         blocks = ((k, x, y) for k, (x, y) in enumerate(self.rows))
         data = case_control(blocks, self.centre, self.scale, self.ratio, key.generator())
         names = coordinates(logistic_model, data)
-        held = np.array([name.startswith("tau") for name in names])
-        mode = find_mode(logistic_model, data, np.where(held, np.log(_HELD), 0.0), held)
-        at = {k: v[0] for k, v in constrained(logistic_model, data, mode.location[None]).items()}
+        scales, moved = (
+            np.array([name.startswith(site) for name in names]) for site in ("tau", "zeta")
+        )
+        top = climb(logistic_model, data, np.where(scales, np.log(_HELD), 0.0), scales)
+        at = {k: v[0] for k, v in constrained(logistic_model, data, top[None]).items()}
         mean = np.append(at["mu"], at["b"] * at["w"] * data.unit)
         curvature, natural = quadratic(data, mean + at["tau"] * at["zeta"])
-        moved = np.array([name.startswith("zeta") for name in names])
-        start = _with_standard(mode, moved)
         data = data._replace(curvature=curvature, natural=natural)
+        mode = find_mode(logistic_model, data, np.where(moved, 0.0, top), scales | moved)
+        start = _with_standard(mode, moved)
         return state, data._asdict() | start._asdict()
 
     def result(self, samples: list[list[Samples]]) -> tuple[LogisticData, Mode]:

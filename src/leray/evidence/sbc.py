@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from leray.evidence.bayes import GaussianData, Priors, gaussian_model, moments_data
-from leray.evidence.density import Array, constrained, dimension
-from leray.evidence.laplace import TRUSTED, importance_sample
+from leray.evidence.density import Array, Model, constrained, dimension
+from leray.evidence.laplace import TRUSTED, Weighted, importance_sample
 from leray.evidence.mode import Mode, find_mode
 from leray.evidence.nuts import NutsChains
 from leray.evidence.resampling import RandomKey, Samples, Stateless
@@ -28,6 +28,7 @@ INFORMATIVE = Priors(concentration=1.0, slope=0.5, noise=1.0, centre=0.5, spread
 """The model's priors with scales that simulated data can have."""
 _SITES = ("w", "b", "mu", "sigma", "tau")
 _BINS = 20
+_NUM_NUTS = 2_000
 
 
 class Ranks(NamedTuple):
@@ -170,53 +171,56 @@ class SimulationBasedCalibration(Stateless):
     def _one(self, rng: np.random.Generator) -> tuple[Array, float, bool]:
         truth = self.truth(rng)
         data = self.simulate(truth, rng)
-        z, k_hat, by_nuts = self._posterior(data, rng)
-        drawn = constrained(gaussian_model, data, z)
-        flat = np.concatenate([drawn[s].reshape(len(z), -1) for s in _SITES], axis=1)
+        drawn = posterior_draws(gaussian_model, data, self.num_importance, rng)
+        sites = constrained(gaussian_model, data, drawn.even(self.num_ranked))
+        flat = np.concatenate([sites[s].reshape(self.num_ranked, -1) for s in _SITES], axis=1)
         true = np.concatenate([np.ravel(getattr(truth, s)) for s in _SITES])
-        return (flat < true).sum(axis=0), k_hat, by_nuts
+        return (flat < true).sum(axis=0), drawn.k_hat, drawn.k_hat > TRUSTED
 
-    def _posterior(
-        self, data: GaussianData, rng: np.random.Generator
-    ) -> tuple[Float[Array, "ranked p"], float, bool]:
-        """L draws: resampled by importance where k̂ allows it, else thinned from NUTS."""
-        k_hat = np.inf
-        try:
-            mode = find_mode(gaussian_model, data)
-            drawn = importance_sample(gaussian_model, data, mode, self.num_importance, rng)
-            k_hat = drawn.k_hat
-            if k_hat <= TRUSTED:
-                weights = np.exp(drawn.log_weights)
-                chosen = rng.choice(len(weights), self.num_ranked, p=weights / weights.sum())
-                return drawn.z[chosen], k_hat, False
-        except (ArithmeticError, np.linalg.LinAlgError):
-            p = dimension(gaussian_model, data)
-            mode = Mode(np.zeros(p), 0.25 * np.eye(p))
-        return self._by_nuts(data, mode, rng), k_hat, True
 
-    def _by_nuts(
-        self, data: GaussianData, mode: Mode, rng: np.random.Generator
-    ) -> Float[Array, "ranked p"]:
-        chains = NutsChains(
-            model=gaussian_model,
-            data=data,
-            mode=mode,
-            num_warmup=500,
-            num_draws=2_000,
-            num_chains=1,
-            draws_per_step=500,
-        )
-        state, pieces = chains.init(0, _Fixed(int(rng.integers(2**62)))), []
-        for k in range(chains.num_steps):
-            state, samples = chains.step(state, k, _Fixed(0))
-            pieces.append(samples["z"])
-        z = np.concatenate(pieces)
-        return z[np.linspace(0, len(z) - 1, self.num_ranked).astype(int)]
+def posterior_draws(
+    model: Model, data: GaussianData, num_importance: int, rng: np.random.Generator
+) -> Weighted:
+    """Draws by importance sampling where its k̂ allows it, else by one NUTS chain, equally weighted.
+
+    k̂ stays that of the importance sampler; it is infinite where no proposal could be made.
+    """
+    k_hat = np.inf
+    try:
+        mode = find_mode(model, data)
+        drawn = importance_sample(model, data, mode, num_importance, rng)
+        if drawn.k_hat <= TRUSTED:
+            return drawn
+        k_hat = drawn.k_hat
+    except (ArithmeticError, np.linalg.LinAlgError):
+        mode = flat_start(model, data)
+    chain = NutsChains(
+        model=model,
+        data=data,
+        mode=mode,
+        num_warmup=500,
+        num_draws=_NUM_NUTS,
+        num_chains=1,
+        draws_per_step=500,
+    )
+    key = Seeded(int(rng.integers(2**62)))
+    state, pieces = chain.init(0, key), []
+    for k in range(chain.num_steps):
+        state, samples = chain.step(state, k, key)
+        pieces.append(samples["z"])
+    even = np.full(_NUM_NUTS, -np.log(_NUM_NUTS))
+    return Weighted(np.concatenate(pieces), even, k_hat, k_hat, mode)
+
+
+def flat_start(model: Model, data: GaussianData) -> Mode:
+    """Where to start where no mode was found: the origin, half a unit wide in every direction."""
+    p = dimension(model, data)
+    return Mode(np.zeros(p), 0.25 * np.eye(p))
 
 
 @dataclass(frozen=True)
-class _Fixed:
-    """A key for a chain inside a step: a seed drawn from the step's own stream."""
+class Seeded:
+    """A key for a computation inside a step: a seed drawn from the step's own stream."""
 
     seed: int
 

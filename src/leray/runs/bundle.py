@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from leray.errors import LerayError
+from leray.errors import LerayError, plain
 from leray.runs.files import MANIFEST, cannot_write, make_folder, sync_folder
 
 Content = bytes | Path
@@ -122,12 +122,8 @@ def read_archive(path: Path, into: Path, *, limits: Limits = LIMITS) -> dict[str
 
 
 def printable(text: str, length: int = 100) -> str:
-    """A stranger's text as one line of at most ``length`` characters, controls as escapes.
-
-    >>> printable("a\\x1b[31m\\u202eb")
-    'a\\\\x1b[31m\\\\u202eb'
-    """
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: 4 * length])
+    """A stranger's text as `leray.errors.plain` shows it, at most ``length`` characters."""
+    shown = plain(text[: 4 * length])
     return shown if len(shown) <= length else f"{shown[: length - 1]}…"
 
 

@@ -25,13 +25,18 @@ from leray.evidence.bayes import (
     log_marginal,
     moments_data,
 )
-from leray.evidence.density import Array, Model, constrained, dimension
+from leray.evidence.density import Array, Model, constrained
 from leray.evidence.diagnostics import posterior_interval, weight_interval
-from leray.evidence.laplace import TRUSTED, importance_sample
 from leray.evidence.mode import Mode, find_mode
-from leray.evidence.nuts import NutsChains
 from leray.evidence.resampling import Samples, Stateless
-from leray.evidence.sbc import INFORMATIVE, SimulationBasedCalibration, Truth
+from leray.evidence.sbc import (
+    INFORMATIVE,
+    Seeded,
+    SimulationBasedCalibration,
+    Truth,
+    flat_start,
+    posterior_draws,
+)
 from leray.evidence.variational import Fit, VariationalFits, fit_draws
 from leray.memory.synthetic import autoregression
 from leray.runs.seeds import Key
@@ -151,8 +156,8 @@ class PosteriorCoverage(Stateless):
         if method == FULL_RANK:
             z = self._variational(data, rng)
             return constrained(model, data, z), None
-        z, k_hat = posterior_draws(model, data, self.num_importance, rng)
-        return constrained(model, data, z), k_hat
+        drawn = posterior_draws(model, data, self.num_importance, rng)
+        return constrained(model, data, drawn.even(_NUM_DRAWS)), drawn.k_hat
 
     def _variational(self, data: GaussianData, rng: np.random.Generator) -> Array:
         fits = VariationalFits(
@@ -187,39 +192,6 @@ def entry(law: Law, method: str) -> str:
     return f"{law.name}: {method}"
 
 
-def posterior_draws(
-    model: Model, data: GaussianData, num_importance: int, rng: np.random.Generator
-) -> tuple[Float[Array, "draws p"], float]:
-    """Draws of equal weight, by importance where k̂ allows it and by NUTS elsewhere; and k̂.
-
-    k̂ is infinite where no proposal could be made.
-    """
-    k_hat = np.inf
-    try:
-        mode = find_mode(model, data)
-        weighted = importance_sample(model, data, mode, num_importance, rng)
-        k_hat = weighted.k_hat
-        if k_hat <= TRUSTED:
-            return weighted.even(_NUM_DRAWS), k_hat
-    except (ArithmeticError, np.linalg.LinAlgError):
-        mode = _flat(model, data)
-    chain = NutsChains(
-        model=model,
-        data=data,
-        mode=mode,
-        num_warmup=500,
-        num_draws=_NUM_DRAWS,
-        num_chains=1,
-        draws_per_step=500,
-    )
-    key = Seeded(int(rng.integers(2**62)))
-    state, pieces = chain.init(0, key), []
-    for k in range(chain.num_steps):
-        state, samples = chain.step(state, k, key)
-        pieces.append(samples["z"])
-    return np.concatenate(pieces), k_hat
-
-
 def intercepts_only_model(data: GaussianData) -> None:
     """The Gaussian model without slopes that vary: what an analysis that forgets them would use."""
     alpha, slope, noise, centre, spread = data.priors
@@ -234,23 +206,8 @@ def intercepts_only_model(data: GaussianData) -> None:
     numpyro.factor("y", log_marginal(data, mean, log_tau, jnp.log(sigma)))
 
 
-@dataclass(frozen=True)
-class Seeded:
-    """A key for a computation inside a step: a seed drawn from the step's own stream."""
-
-    seed: int
-
-    def generator(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed)
-
-
-def _flat(model: Model, data: GaussianData) -> Mode:
-    p = dimension(model, data)
-    return Mode(np.zeros(p), 0.25 * np.eye(p))
-
-
 def _mode(model: Model, data: GaussianData) -> Mode:
     try:
         return find_mode(model, data)
     except ArithmeticError:
-        return _flat(model, data)
+        return flat_start(model, data)

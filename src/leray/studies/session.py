@@ -164,7 +164,11 @@ def _run(
     with threadpool_limits(limits=1):
         evidence = gather(prepared, taus, size, lambda c: steps(c, key))
         stack = Stack(
-            prepared=prepared, evidence=evidence, drive=lambda c: steps(c, key), size=size
+            prepared=prepared,
+            evidence=evidence,
+            drive=lambda c: steps(c, key),
+            size=size,
+            key=key,
         )
         outcomes = stack.run()
     verdicts = judgement.verdicts(

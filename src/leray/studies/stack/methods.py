@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leray.data.preparation import Prepared
+from leray.runs.seeds import Key
 from leray.studies.claims import LEVEL, SIMULTANEOUS
 from leray.studies.importance import Drive, Evidence
 from leray.studies.outcome import Outcome
@@ -35,12 +36,14 @@ class Stack:
     Args:
         prepared, evidence, drive: As in `leray.studies.importance.gather`.
         size: The preset.
+        key: Of what is drawn outside a computation.
     """
 
     prepared: Prepared
     evidence: Evidence
     drive: Drive
     size: Preset
+    key: Key
     outcomes: list[Outcome] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     _posterior: Any = None
@@ -121,7 +124,13 @@ def _genetic(stack: Stack) -> Outcome:
 def _tensors(stack: Stack) -> Outcome:
     from leray.studies.stack import tensors
 
-    return tensors.run(stack.prepared, stack.evidence, stack.drive, level=SIMULTANEOUS)
+    return tensors.run(
+        stack.prepared,
+        stack.evidence,
+        stack.drive,
+        level=SIMULTANEOUS,
+        rng=stack.key.child("interactions").generator(),
+    )
 
 
 def _ceiling(stack: Stack) -> Outcome:

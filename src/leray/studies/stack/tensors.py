@@ -39,7 +39,6 @@ RANK = 3
 TUCKER_RANKS = (10, 5, 3, 2)
 _CONSISTENT = 50.0  # percent: below, the factors' products explain what the factors should
 _STABLE = 0.85  # congruence from which factors of two halves count as the same
-_SEED = 0  # of the sign flips, where there are too many to enumerate
 
 
 def run(
@@ -48,6 +47,7 @@ def run(
     drive: Drive,
     *,
     level: float,
+    rng: np.random.Generator,
     num_restarts: int = 20,
     num_null: int = 19,
 ) -> Outcome:
@@ -55,6 +55,7 @@ def run(
 
     Args:
         level: Of the interval of claim M8, and of the others.
+        rng: Draws the sign flips of the interactions, where they are too many to enumerate.
         num_restarts: Starts of each rank's PARAFAC.
         num_null: Permuted tensors.
 
@@ -76,7 +77,7 @@ def run(
     ranks, held_out, equal = (drive(search) for search in searches)
     share = share_interval(held_out.explained, held_out.total, level)
     beyond = share_interval(held_out.explained - held_out.null.mean(axis=0), held_out.total, level)
-    products = _interactions(prepared, evidence, level)
+    products = _interactions(prepared, evidence, level, rng)
     ours = ranks[RANK - 1].fitted
     refined = refine_with_tensorly(values, ours)
     ranks[RANK - 1] = ranks[RANK - 1]._replace(fitted=refined)
@@ -126,7 +127,9 @@ def choose_rank(ranks: list[RankFit]) -> int:
     return max(good, default=0)
 
 
-def _interactions(prepared: Prepared, evidence: Evidence, level: float) -> Interactions:
+def _interactions(
+    prepared: Prepared, evidence: Evidence, level: float, rng: np.random.Generator
+) -> Interactions:
     columns = with_tau(FOUR, evidence.taus[evidence.tau])
     rows = (
         (cluster, x[:, r], b.relevant[r])
@@ -135,7 +138,7 @@ def _interactions(prepared: Prepared, evidence: Evidence, level: float) -> Inter
         for cluster, _, r in b.by_cluster()
     )
     table = interaction_table(rows, evidence.table.select(columns))
-    return interactions(table, FOUR, level, np.random.default_rng(_SEED))
+    return interactions(table, FOUR, level, rng)
 
 
 def _diagnostics(
