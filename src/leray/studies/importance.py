@@ -7,7 +7,7 @@ bootstrap, permutation and held-out selection → simultaneous intervals → ver
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,6 +92,20 @@ class Evidence:
     def optimum(self) -> Array:
         """The exact Pearson weights on all conversations, ``[4]``."""
         return best_over_tau(self.moments.sum(axis=1))[0]
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """Those of the four signals that are not constant: a model can weigh no others."""
+        spread = np.diagonal(covariances(self.moments[self.tau].sum(axis=0)).S)
+        return tuple(s for s, v in zip(FOUR, spread, strict=True) if v > 0)
+
+    def moments_of(self, signals: Sequence[str]) -> Array:
+        """Packed sums by cluster of some of the four, at the decay time of the optimum."""
+        return self.table.select(with_tau(signals, self.taus[self.tau])).sums
+
+    def optimum_of(self, signals: Sequence[str]) -> Array:
+        """The exact weights of some of the four."""
+        return self.optimum[[FOUR.index(s) for s in signals]]
 
 
 def gather(prepared: Prepared, taus: tuple[float, ...], size: Preset, drive: Drive) -> Evidence:

@@ -20,13 +20,18 @@ def driven(computation: Any) -> Any:
     return drive(computation, store=MemoryStore(), key=Key.root(1), progress=no_progress)
 
 
-def planted() -> tuple[Prepared, Evidence]:
-    """Eight conversations in which the log odds are a weighted sum of the four signals."""
+def planted(*, timeless: bool = False) -> tuple[Prepared, Evidence]:
+    """Eight conversations in which the log odds are a weighted sum of the four signals.
+
+    Where they are ``timeless`` the first signal, decay, is constant.
+    """
     rng = np.random.default_rng(0)
     names = (decay_name(TAU), *FOUR[1:])
     blocks = []
     for c in range(CONVERSATIONS):
         x = rng.normal(size=(4, ROWS)).astype(np.float32)
+        if timeless:
+            x[0] = 0.5
         relevant = rng.uniform(size=ROWS) < 1 / (1 + np.exp(3 - 2 * PLANTED @ x))
         offsets = np.arange(0, ROWS + 1, 40)
         blocks.append(

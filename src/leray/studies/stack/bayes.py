@@ -7,9 +7,11 @@ case–control sample of rows. In both every conversation has its own intercept 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from leray.data.preparation import Prepared
 from leray.evidence.bayes import gaussian_data, gaussian_model
@@ -66,9 +68,9 @@ def run(
     num_sets = len(prepared.clusters)
     even = constrained(gaussian_model, posterior.data, posterior.laplace.even(_EVEN))["w"]
     weights = {
-        **_weights(posterior.draws["w"], GAUSSIAN, level, num_sets),
-        **_weights(even, IMPORTANCE, level, num_sets),
-        **_weights(logistic.draws["w"], LOGISTIC, level, logistic.num_clusters),
+        **_weights(posterior.signals, posterior.draws["w"], GAUSSIAN, level, num_sets),
+        **_weights(posterior.signals, even, IMPORTANCE, level, num_sets),
+        **_weights(logistic.signals, logistic.draws["w"], LOGISTIC, level, logistic.num_clusters),
     }
     sensitivity = _sensitivity(posterior)
     diagnostics = _diagnostics(posterior, logistic, check, sensitivity)
@@ -87,7 +89,7 @@ def run(
 
 
 def _sample(evidence: Evidence, drive: Drive, num_warmup: int, num_draws: int) -> Posterior:
-    sums = evidence.moments[evidence.tau]
+    sums = evidence.moments_of(evidence.varying)
     data, scales = gaussian_data(sums)
     laplace = drive(LaplaceImportance(model=gaussian_model, data=data))
     chains = drive(
@@ -101,7 +103,7 @@ def _sample(evidence: Evidence, drive: Drive, num_warmup: int, num_draws: int) -
         )
     )
     return Posterior(
-        signals=FOUR,
+        signals=evidence.varying,
         data=data,
         scales=scales,
         chains=chains,
@@ -117,11 +119,12 @@ class _Logistic:
     def __init__(
         self, prepared: Prepared, evidence: Evidence, drive: Drive, num_warmup: int, num_draws: int
     ) -> None:
-        moments = covariances(evidence.moments[evidence.tau].sum(axis=0))
-        total = evidence.moments[evidence.tau].sum(axis=0)
-        columns = with_tau(FOUR, evidence.taus[evidence.tau])
+        self.signals = evidence.varying
+        total = evidence.moments_of(self.signals).sum(axis=0)
+        moments = covariances(total)
+        columns = with_tau(self.signals, evidence.taus[evidence.tau])
         place = [evidence.table.signals.index(c) for c in columns]
-        centre = evidence.table.origin[place] + total[1 : 1 + len(FOUR)] / total[0]
+        centre = evidence.table.origin[place] + total[1 : 1 + len(columns)] / total[0]
         data, mode = drive(
             CaseControlStart(
                 rows=_rows(prepared, columns),
@@ -193,16 +196,23 @@ def _sensitivity(posterior: Posterior) -> dict[str, Sensitivity]:
     return {name: reweighted(flat["w"], ratio) for name, ratio in ratios.items()}
 
 
-def _weights(w: Array, method: str, level: float, n: int) -> dict[str, Interval]:
-    flat = w.reshape(-1, len(FOUR))
-    return {f"{s} ({method})": weight_interval(flat[:, k], level, n) for k, s in enumerate(FOUR)}
+def _weights(
+    signals: Sequence[str], w: Array, method: str, level: float, n: int
+) -> dict[str, Interval]:
+    flat = flattened(w)
+    return {f"{s} ({method})": weight_interval(flat[:, k], level, n) for k, s in enumerate(signals)}
+
+
+def flattened(w: Array) -> Float[Array, "draws d"]:
+    """The draws of all chains together."""
+    return w.reshape(-1, w.shape[-1])
 
 
 def _estimates(posterior: Posterior, level: float) -> dict[str, Interval]:
     n, draws = posterior.num_clusters, posterior.draws
     named = {"slope of the weighted signals": draws["b"]}
     named["spread of the intercept between conversations"] = draws["tau"][..., 0]
-    for k, s in enumerate(FOUR):
+    for k, s in enumerate(posterior.signals):
         named[f"spread of the slope of {s} between conversations"] = draws["tau"][..., 1 + k]
     return {name: posterior_interval(v.ravel(), level, n) for name, v in named.items()}
 
@@ -214,9 +224,9 @@ def _diagnostics(
     sensitivity: dict[str, Sensitivity],
 ) -> dict[str, Any]:
     chains, laplace = posterior.chains, posterior.laplace
-    mixed = [mixing(v) for v in columns(posterior.draws).values()]
-    rough = [mixing(v) for v in columns(logistic.draws).values()]
-    flat = posterior.draws["w"].reshape(-1, len(FOUR))
+    mixed = [mixing(v) for v in columns(posterior.signals, posterior.draws).values()]
+    rough = [mixing(v) for v in columns(logistic.signals, logistic.draws).values()]
+    flat = flattened(posterior.draws["w"])
     other = constrained(gaussian_model, posterior.data, laplace.even(_EVEN))["w"]
     gap = np.abs(other.mean(axis=0) - flat.mean(axis=0)) / flat.std(axis=0)
     ratio = other.std(axis=0) / flat.std(axis=0)
@@ -248,12 +258,12 @@ def _diagnostics(
     }
 
 
-def columns(draws: dict[str, Array]) -> dict[str, Array]:
+def columns(signals: Sequence[str], draws: dict[str, Array]) -> dict[str, Array]:
     """Every scalar parameter by name, ``[chains, draws]``: sites cut into their entries."""
     out = {}
     for site in (s for s in SITES if s in draws):
         values = draws[site]
-        labels = {"w": FOUR, "tau": ("intercept", *FOUR)}.get(site)
+        labels = {"w": signals, "tau": ("intercept", *signals)}.get(site)
         if labels is None:
             out[site] = values
         else:
@@ -268,20 +278,20 @@ def _details(
     sensitivity: dict[str, Sensitivity],
     evidence: Evidence,
 ) -> dict[str, Any]:
-    flat = posterior.draws["w"].reshape(-1, len(FOUR))
+    flat = flattened(posterior.draws["w"])
     even = constrained(gaussian_model, posterior.data, posterior.laplace.even(_EVEN))["w"]
     return {
-        "signals": list(FOUR),
+        "signals": list(posterior.signals),
         "draws": len(flat),
-        "optimum": evidence.optimum.tolist(),
+        "optimum": evidence.optimum_of(posterior.signals).tolist(),
         "densities": {
             GAUSSIAN: densities(flat),
             IMPORTANCE: densities(even),
-            LOGISTIC: densities(logistic.draws["w"].reshape(-1, len(FOUR))),
+            LOGISTIC: densities(flattened(logistic.draws["w"])),
         },
         "ranks": {
             s: rank_counts(posterior.draws["w"][..., k], _RANK_BINS).tolist()
-            for k, s in enumerate(FOUR)
+            for k, s in enumerate(posterior.signals)
         },
         "sensitivity": [
             {"prior": name, "mean": s.mean.tolist(), "shift": s.shift.tolist(), "k_hat": s.k_hat}
@@ -322,18 +332,18 @@ def _paragraph(
     evidence: Evidence,
     weights: dict[str, Interval],
 ) -> str:
-    means = posterior.draws["w"].reshape(-1, len(FOUR)).mean(axis=0)
-    said = _listed(means)
-    exact = _listed(evidence.optimum)
-    by_label = _listed(logistic.draws["w"].reshape(-1, len(FOUR)).mean(axis=0))
-    bounds = [s for s in FOUR if weights[f"{s} ({GAUSSIAN})"].kind == "upper"]
+    means = flattened(posterior.draws["w"]).mean(axis=0)
+    said = _listed(posterior.signals, means)
+    exact = _listed(FOUR, evidence.optimum)
+    by_label = _listed(logistic.signals, flattened(logistic.draws["w"]).mean(axis=0))
+    bounds = [s for s in posterior.signals if weights[f"{s} ({GAUSSIAN})"].kind == "upper"]
     agreed = diagnostics["importance sampling k-hat"] <= TRUSTED
     gap = diagnostics["largest gap of importance sampling from NUTS, in posterior sds"]
     met = diagnostics["largest R-hat"] < 1.01 and not diagnostics["divergences"]
     odd = [name for name, row in check.statistics.items() if not 0.025 <= row[1] <= 0.975]
     return " ".join(
         [
-            "Where are the four weights, and how sure can one be, if every conversation may have "
+            "Where are the weights, and how sure can one be, if every conversation may have "
             "its own level and its own slopes?",
             f"The posterior means are {said}; the weights with the largest correlation are "
             f"{exact}.",
@@ -365,5 +375,5 @@ def _paragraph(
     )
 
 
-def _listed(weights: Array) -> str:
-    return ", ".join(f"{s} {v:.2f}" for s, v in zip(FOUR, weights, strict=True))
+def _listed(signals: Sequence[str], weights: Array) -> str:
+    return ", ".join(f"{s} {v:.2f}" for s, v in zip(signals, weights, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,10 @@ from leray.evidence.bootstrap import Interval
 from leray.evidence.diagnostics import weight_interval
 from leray.evidence.laplace import TRUSTED
 from leray.evidence.variational import FAMILIES, Family, Fits, VariationalFits
-from leray.memory.blocks import FOUR
 from leray.studies.claims import LEVEL
 from leray.studies.importance import Drive, Evidence
 from leray.studies.outcome import Outcome
-from leray.studies.stack.bayes import densities
+from leray.studies.stack.bayes import densities, flattened
 from leray.studies.stack.posterior import Posterior
 
 NAMES: dict[Family, str] = {
@@ -55,7 +55,7 @@ def run(
         roots=np.stack([[f.root for f in fits[k]] for k in FAMILIES]),
     )
     agreed: dict[Family, Agreement] = drive(comparing)
-    chain = posterior.draws["w"].reshape(-1, len(FOUR))
+    chain = flattened(posterior.draws["w"])
     distances: dict[Family, Interval] = {
         k: _distance(agreed[k], level, len(chain)) for k in FAMILIES
     }
@@ -63,18 +63,18 @@ def run(
     return Outcome(
         name="variational",
         title="Variational inference",
-        paragraph=_paragraph(agreed, distances, diagnostics, chain),
+        paragraph=_paragraph(agreed, distances, diagnostics, chain, posterior.signals),
         estimates={"M6": distances["full-rank"], "mean field": distances["mean-field"]},
         weights={
             f"{s} ({NAMES[k]})": weight_interval(
                 agreed[k].draws[..., j].ravel().astype(float), LEVEL, posterior.num_clusters
             )
             for k in FAMILIES
-            for j, s in enumerate(FOUR)
+            for j, s in enumerate(posterior.signals)
         },
         diagnostics=diagnostics,
         computations=(fitting.name, comparing.name),
-        details=_details(agreed, fits, chain, evidence),
+        details=_details(agreed, fits, chain, evidence, posterior.signals),
     )
 
 
@@ -115,15 +115,19 @@ def _diagnostics(agreed: dict[Family, Agreement], chain: np.ndarray) -> dict[str
 
 
 def _details(
-    agreed: dict[Family, Agreement], fits: Fits, chain: np.ndarray, evidence: Evidence
+    agreed: dict[Family, Agreement],
+    fits: Fits,
+    chain: np.ndarray,
+    evidence: Evidence,
+    signals: Sequence[str],
 ) -> dict[str, Any]:
     return {
-        "signals": list(FOUR),
-        "optimum": evidence.optimum.tolist(),
+        "signals": list(signals),
+        "optimum": evidence.optimum_of(signals).tolist(),
         "nuts": {"density": densities(chain), "draws": len(chain)},
         "families": {
             k: {
-                "density": densities(a.draws.reshape(-1, len(FOUR))),
+                "density": densities(flattened(a.draws)),
                 "distance": a.each.tolist(),
                 "seeds": len(a.draws),
                 "bounds": [f.bound.tolist() for f in fits[k]],
@@ -138,15 +142,16 @@ def _paragraph(
     distances: dict[Family, Interval],
     diagnostics: dict[str, Any],
     chain: np.ndarray,
+    signals: Sequence[str],
 ) -> str:
     full, field = distances["full-rank"], distances["mean-field"]
-    worst = FOUR[int(agreed["full-rank"].each.argmax())]
+    worst = signals[int(agreed["full-rank"].each.argmax())]
     k_hat = diagnostics["full-rank: largest k-hat"]
     reliable = "is" if k_hat <= TRUSTED else "is not"
     return (
         "Does the fast approximation, which fits one bell curve to the posterior, give what the "
         "slow sampling gives? "
-        f"For the four weights the full-rank fit lies at most {full.estimate:.2f} posterior "
+        f"For the weights the full-rank fit lies at most {full.estimate:.2f} posterior "
         f"standard deviations from NUTS ({full.low:.2f} to {full.high:.2f}), furthest for {worst}; "
         f"the mean-field fit, which knows no correlations, at most {field.estimate:.2f}. "
         f"The standard deviations of the full-rank fit are "
