@@ -107,6 +107,17 @@ def jackknife_t_ends(
     return estimate - half, estimate + half
 
 
+def root_jackknife_t_ends(
+    estimate: Array, left_out: Float[Array, "clusters ..."], level: float
+) -> tuple[Array, Array]:
+    """The jackknife-t of √θ, squared: for shares that are not negative and may be near 0.
+
+    A share that is quadratic in what was estimated has a spread in proportion to its root.
+    """
+    low, high = jackknife_t_ends(np.sqrt(estimate), np.sqrt(left_out), level)
+    return np.maximum(low, 0.0) ** 2, high**2
+
+
 def studentised_ends(
     pivots: Float[Array, "resamples ..."], estimate: Array, se: Array, level: float
 ) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from leray.evidence.bootstrap import (
     percentile_ends,
     ratio_means,
     resample_counts,
+    root_jackknife_t_ends,
     studentised_ends,
     weight_intervals,
 )
@@ -73,7 +74,7 @@ FORMS = (
     Form("studentised, Bonferroni (M4)", TWO, at_least=True),
     *(Form(f"exact optimum, {k}", INSIDE) for k in WEIGHT_KINDS),
     Form("exact optimum, reported", AT_EDGE, at_least=True),
-    Form("cluster bootstrap, bca", GRID),
+    Form("jackknife-t of the root", GRID),
     Form("ratio, jackknife-t", SHARE),
     Form("jackknife-t over 20 groups (ceiling)", R),
     Form("rows, Fisher z", R, row_wise=True),
@@ -192,11 +193,11 @@ class _Measurement:
             missed_share(o.r, np.asarray(pearson(m, _GRID).max(axis=-1)))
             for o, m in (
                 (best, moments.sum(axis=0)), (left, leave_one_out(moments)),
-                (drawn, counts @ moments),
             )
         ]  # fmt: skip
+        share, without = np.asarray(missed[0])[None], missed[1][:, None]
         grid = [
-            _held(bca_ends(missed[2], np.asarray(missed[0]), missed[1], level), self.true_missed)
+            _held(root_jackknife_t_ends(share, without, level), self.true_missed)
             for level in LEVELS
         ]
         return np.concatenate([np.array(rows).T, [grid]])

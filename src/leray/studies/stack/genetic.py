@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from leray.evidence.bootstrap import Interval, bca_ends, leave_one_out
+from leray.evidence.bootstrap import Interval, leave_one_out, root_jackknife_t_ends
 from leray.evidence.evolution import (
     CovarianceSearch,
     Evolution,
@@ -99,12 +99,12 @@ def run(
 def missed_by_grid(evidence: Evidence, found: float, level: float) -> Interval:
     """Claim M5: (r found by evolution − r of the best of the 169) / r of the exact optimum.
 
-    In resamples and in the jackknife the exact optimum stands in for evolution, whose measured
-    regret is far below the width of the interval; it may choose its decay time anew, as the grid
-    may not, so that the interval errs against the claim, if at all.
+    In the jackknife the exact optimum stands in for evolution, whose measured regret is far below
+    the width of the interval; it may choose its decay time anew, as the grid may not, so that the
+    interval errs against the claim, if at all.
 
     Returns:
-        The BCa interval by conversation; no interval (NaN) with one conversation.
+        The jackknife-t of the share's root, by conversation; no interval (NaN) with one.
     """
     by_cluster = evidence.moments
     clusters = by_cluster.shape[1]
@@ -112,20 +112,19 @@ def missed_by_grid(evidence: Evidence, found: float, level: float) -> Interval:
     grid = pearson(total[evidence.tau], evidence.grid).max()
     estimate = (found - grid) / float(best_over_tau(total)[2])
     low = high = np.nan
-    if evidence.resamples is not None:
+    if clusters > 1:
         left = np.stack([leave_one_out(m) for m in by_cluster])
         left_grid = pearson(left[evidence.tau], evidence.grid).max(axis=-1)
-        resampled = evidence.resamples
-        low, high = bca_ends(
-            _share(resampled.optimum_r.astype(float), resampled.grid_r.max(axis=1)),
-            np.asarray(estimate),
-            _share(best_over_tau(left)[2], left_grid),
-            level,
-        )
+        without = np.maximum(_share(best_over_tau(left)[2], left_grid), 0.0)[:, None]
+        (low,), (high,) = root_jackknife_t_ends(np.array([max(estimate, 0.0)]), without, level)
     return Interval(
-        estimate=float(estimate), low=float(low), high=float(high), level=level, kind="bca",
+        estimate=float(estimate),
+        low=float(low),
+        high=float(high),
+        level=level,
+        kind="jackknife-t of the root",
         n=clusters,
-    )  # fmt: skip
+    )
 
 
 def _share(optimum: Array, grid: Array) -> Array:
