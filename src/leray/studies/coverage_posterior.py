@@ -92,7 +92,7 @@ class PosteriorCoverage(Stateless):
     unit: tuple[float, ...] = (1.3, 0.5, 0.6, 1.6)
     priors: Priors = INFORMATIVE
     num_importance: int = 2_000
-    num_gradient_steps: int = 1_500
+    num_gradient_steps: int = 10_000
     rounds_per_step: int = 1
     name: str = "posterior coverage"
     num_shards: int = 2
