@@ -26,7 +26,7 @@ def test_counts_of_the_real_files(corpus: Corpus) -> None:
     assert corpus.report.dropped == {"general query without spans": 72, "turn without words": 2_158}
     assert [cs[0].id, cs[-1].id] == ["val-1", "test-35"]
     assert not any("{" in t.text for c in cs for t in c.turns)
-    assert corpus.seen
+    assert not corpus.seen
     assert corpus.redistributable
 
 

@@ -53,7 +53,6 @@ def load_qmsum(path: Path) -> Corpus:
             f"{counted(num_queries, 'specific query', 'specific queries')} and the spans of turns "
             "that annotators marked; all that were usable."
         ),
-        seen=True,
         redistributable=True,
     )
 

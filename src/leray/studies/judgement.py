@@ -42,6 +42,8 @@ class Setting:
     data: str
     seen: bool
     truth: Truth
+    timed: bool
+    """Whether its queries say when they were asked."""
 
     def about(self, name: str) -> dict[str, Any]:
         """Data and status of a claim's verdict."""
@@ -76,15 +78,18 @@ def _weight_verdicts(evidence: Evidence, setting: Setting) -> list[Verdict]:
     intervals = dict(zip(FOUR, pearson_weights(evidence, SIMULTANEOUS), strict=True))
     how = f"exact optimum, refitted by conversation; {_FAMILY}"
     surprise = _verdict("M1", intervals["surprise"], setting, method=how)
-    if setting.truth == "evidence":
+    if not setting.timed:
         why = (
             "not judged on evidence truth: its questions carry no time of asking, so there is "
             "nothing to decay from; callback truth has true times (--data chitchat)"
         )
         return [surprise, _verdict("M2", intervals["decay"], setting, method=how, why_not=why)]
+    tau = f"time constant {_span(evidence.taus[evidence.tau])}"
     note = (
-        "judged on callback truth, whose messages carry true times; time constant "
-        f"{_span(evidence.taus[evidence.tau])}, chosen with the weights in every resample"
+        f"judged on callback truth, whose messages carry true times; {tau}, chosen with the "
+        "weights in every resample"
+        if setting.truth == "callback"
+        else f"judged on evidence truth, whose questions carry the time of asking; {tau}, as given"
     )
     return [surprise, _verdict("M2", intervals["decay"], setting, method=how, note=note)]
 
@@ -134,7 +139,7 @@ def _difference_verdicts(
 
 def simulated_verdicts(outcomes: Sequence[Outcome], data: str) -> list[Verdict]:
     """The verdicts on simulated conversations, which follow from what was planted in them."""
-    setting = Setting(data=data, seen=True, truth="evidence")
+    setting = Setting(data=data, seen=True, truth="evidence", timed=True)
     return [
         _by_method(o, c.id, setting)
         for o in outcomes
