@@ -58,7 +58,7 @@ class Judged:
 
 def ledger(runs: list[Judged]) -> str:
     """Markdown: a table of all verdicts, then each claim with its data, then the runs."""
-    rows = [(run, row) for run in runs for row in run.result["verdicts"] + run.result["simulated"]]
+    rows = [(run, row) for run in runs for row in run.result["verdicts"]] + _simulated(runs)
     lines = [
         "# Verdicts",
         "",
@@ -81,6 +81,16 @@ def ledger(runs: list[Judged]) -> str:
         for r in runs
     ]
     return "\n".join(lines) + "\n"
+
+
+def _simulated(runs: list[Judged]) -> list[tuple[Judged, Row]]:
+    """Verdicts on simulated conversations, those that several runs repeat once: by the first."""
+    kept: list[tuple[Judged, Row]] = []
+    for run in runs:
+        for row in run.result["simulated"]:
+            if all(row != other for _, other in kept):
+                kept.append((run, row))
+    return kept
 
 
 def _table(about: list[tuple[Judged, Row]]) -> str:

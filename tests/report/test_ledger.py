@@ -1,0 +1,28 @@
+"""The page of verdicts: every run's own, and those on simulated conversations once."""
+
+from leray.report.ledger import Judged, ledger
+from leray.studies.claims import claim
+
+
+def judged(data: str, manifest: str, simulated_estimate: float) -> Judged:
+    row = {
+        "claim": "M1", "statement": claim("M1").statement, "data": data, "status": "replication",
+        "verdict": "refuted", "estimate": 0.1, "interval": [0.0, 0.2], "n": 40, "note": "a|b",
+        "level": 0.95, "claim_hash": claim("M1").hash,
+    }  # fmt: skip
+    simulated = {**row, "data": "1,000 simulated", "estimate": simulated_estimate, "note": ""}
+    result = {
+        "data": {"name": data}, "preset": "full", "seed": 0, "verdicts": [row],
+        "simulated": [simulated],
+    }  # fmt: skip
+    return Judged(result=result, date="2026-11-22", manifest=manifest * 8)
+
+
+def test_what_runs_repeat_of_the_simulation_stands_once() -> None:
+    """Identity: equal verdicts on simulated conversations are one row, of the first run."""
+    page = ledger([judged("a", "11111111", 0.6), judged("b", "22222222", 0.6)])
+    assert page.count("| 1,000 simulated |") == 1
+    assert "| a | **refuted**<br>a\\|b | 0.1 | [0, 0.2] | 40 |" in page
+    assert "`22222222`" in page
+    other = ledger([judged("a", "11111111", 0.6), judged("b", "22222222", 0.7)])
+    assert other.count("| 1,000 simulated |") == 2
