@@ -8,7 +8,7 @@ def judged(data: str, manifest: str, simulated_estimate: float) -> Judged:
     row = {
         "claim": "M1", "statement": claim("M1").statement, "data": data, "status": "replication",
         "verdict": "refuted", "estimate": 0.1, "interval": [0.0, 0.2], "n": 40, "note": "a|b",
-        "level": 0.95, "claim_hash": claim("M1").hash,
+        "level": 0.95, "claim_hash": claim("M1").hash, "method": "exact optimum",
     }  # fmt: skip
     simulated = {**row, "data": "1,000 simulated", "estimate": simulated_estimate, "note": ""}
     result = {
