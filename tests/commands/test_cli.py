@@ -290,13 +290,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     data = write_planted(tmp_path / "planted.jsonl", 24, num_turns=200, num_queries=20)
     out = tmp_path / "run"
     args = [sys.executable, "-m", "leray.cli", "study", "importance", "--data", str(data)]
-    # A test run in the background of a shell was told to ignore SIGINT, and would pass that on.
-    child = subprocess.Popen(
-        [*args, "--out", str(out)],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
+    # Tests that a shell runs in the background ignore SIGINT, and what they start would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    child = subprocess.Popen([*args, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     while not list(out.glob("checkpoints/*/*.safetensors")):
         assert child.poll() is None
         time.sleep(0.002)
