@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 
 from leray.evidence.moments import Covariances
-from leray.evidence.optimum import MAX_ENUMERATED, fixed_optimum, simplex_optimum
+from leray.evidence.optimum import MAX_ENUMERATED, fixed_optimum, simplex_optimum, varying
 from leray.memory.methods import landscape_grid, simplex_grid
 
 # A solve of a k × k block loses about κ(S) ε; the problems below keep κ below 1e4.
@@ -218,3 +218,9 @@ def test_nothing_that_varies_is_refused(spoil: str) -> None:
     bad = Covariances(m.S * (spoil != "signals"), m.b, m.s * (spoil != "truth"))
     with pytest.raises(ValueError, match="no optimum"):
         simplex_optimum(batch_of([m, bad]))
+
+
+def test_signals_that_vary_by_rounding_alone_are_constant() -> None:
+    """Identity: the optimum and the models leave out the same signals."""
+    variance = np.array([[0.1, 1e-14, 0.0, 0.02], [1e-30, 1e-30, 0.0, 1e-30]])
+    assert varying(variance).tolist() == [[True, False, False, True], [True, True, False, True]]

@@ -13,7 +13,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from leray.evidence.moments import Array, Covariances
 
@@ -52,7 +52,7 @@ def simplex_optimum(moments: Covariances) -> Optimum:
     batch, d = b.shape[:-1], b.shape[-1]
     S, b, s = S.reshape(-1, d, d), b.reshape(-1, d), s.reshape(-1)
     variance = np.diagonal(S, axis1=1, axis2=2)
-    varies = variance > _CONSTANT * variance.max(axis=1, keepdims=True)
+    varies = varying(variance)
     if not (varies.any(axis=1) & (s > 0)).all():
         raise ValueError("no optimum: every signal is constant, or the truth is")
     b = np.where(varies, b, 0.0)
@@ -65,6 +65,11 @@ def simplex_optimum(moments: Covariances) -> Optimum:
     return Optimum(w.reshape(*batch, d), r.reshape(batch), residual.reshape(batch))
 
 
+def varying(variance: Float[Array, "*batch d"]) -> Bool[Array, "*batch d"]:
+    """Which signals are not constant, by their variances: more than 1e-12 of the largest."""
+    return variance > _CONSTANT * variance.max(axis=-1, keepdims=True)
+
+
 def fixed_optimum(
     S: Float[Array, "d d"], b: Float[Array, "problems d"], s: float
 ) -> Float[Array, " problems"]:
@@ -74,7 +79,7 @@ def fixed_optimum(
     products. Signals that are constant are left out.
     """
     variance = np.diagonal(S)
-    usable = np.flatnonzero(variance > _CONSTANT * variance.max())
+    usable = np.flatnonzero(varying(variance))
     largest = (b[:, usable] / np.sqrt(variance[usable])).max(axis=1)  # the best single signal
     for k in range(2, len(usable) + 1):
         for support in map(list, combinations(usable, k)):

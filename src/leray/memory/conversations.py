@@ -136,6 +136,12 @@ class Corpus:
     num_word_conversations: Mapping[str, int] | None = None
     collection_size: int | None = None
 
+    @property
+    def timed(self) -> bool:
+        """Whether every query says when it was asked: callbacks are turns, questions may."""
+        queries = (q for c in self.conversations for q in c.queries)
+        return self.truth == "callback" or all(q.time is not None for q in queries)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:

@@ -15,6 +15,7 @@ import numpy as np
 
 from leray.data.preparation import Prepared
 from leray.evidence.moments import Covariances, MomentTable, covariances, moment_table, pearson
+from leray.evidence.optimum import varying
 from leray.evidence.permutation import rotation_products, score_flips
 from leray.evidence.resampling import (
     ClusterBootstrap,
@@ -97,7 +98,7 @@ class Evidence:
     def varying(self) -> tuple[str, ...]:
         """Those of the four signals that are not constant: a model can weigh no others."""
         spread = np.diagonal(covariances(self.moments[self.tau].sum(axis=0)).S)
-        return tuple(s for s, v in zip(FOUR, spread, strict=True) if v > 0)
+        return tuple(s for s, v in zip(FOUR, varying(spread), strict=True) if v)
 
     def moments_of(self, signals: Sequence[str]) -> Array:
         """Packed sums by cluster of some of the four, at the decay time of the optimum."""

@@ -175,7 +175,7 @@ def _run(
         evidence,
         outcomes,
         judgement.Setting(
-            data=corpus.name, seen=corpus.seen, truth=corpus.truth, timed=_is_timed(corpus)
+            data=corpus.name, seen=corpus.seen, truth=corpus.truth, timed=corpus.timed
         ),
         size.num_sign_flips,
         key.child("sign flips").generator(),
@@ -208,12 +208,6 @@ def _run(
     for name, content in (("result", result), ("details", details)):
         folder.write(f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return result, details
-
-
-def _is_timed(corpus: Corpus) -> bool:
-    """Whether decay has a time to count from: callbacks are turns, questions may carry one."""
-    queries = (q for c in corpus.conversations for q in c.queries)
-    return corpus.truth == "callback" or all(q.time is not None for q in queries)
 
 
 def _times(
