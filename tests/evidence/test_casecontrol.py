@@ -139,3 +139,23 @@ def test_the_start_holds_the_spreads_and_finds_the_slopes():
     np.testing.assert_allclose(
         found["b"] * found["w"], [1.0, 0.5], atol=5 / np.sqrt(positives) + 0.1
     )
+
+
+def test_many_short_conversations_find_a_start_and_little_padding():
+    # A thousand coordinates, where BFGS lost its way; 15 rows each, so pieces are short.
+    made = []
+    for seed in range(200):
+        x, y = np.random.default_rng(seed).normal(size=(4, 50)), np.zeros(50, bool)
+        y[np.argsort(-(np.array([0.1, 0.6, 0.2, 0.1]) @ x))[:3]] = True
+        made.append((x, y))
+    start = CaseControlStart(rows=tuple(made), centre=np.zeros(4), scale=np.ones(4))
+    data, mode = start.result([[start.step({}, 0, Key.root(0))[1]]])
+    assert data.x.shape == (200, 5, 16)
+    names = coordinates(logistic_model, data)
+    effects = np.array([n.startswith("zeta") for n in names])
+    assert (mode.location[effects] == 0).all()
+    assert (np.diagonal(mode.covariance)[effects] == 1).all()
+    assert np.linalg.eigvalsh(mode.covariance).min() > 0
+    found = {k: v[0] for k, v in constrained(logistic_model, data, mode.location[None]).items()}
+    assert found["w"].argmax() == 1
+    assert found["b"] > 1

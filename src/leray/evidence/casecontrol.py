@@ -245,17 +245,10 @@ class CaseControlStart(Stateless):
         curvature, natural = quadratic(data, mean + at["tau"] * at["zeta"])
         data = data._replace(curvature=curvature, natural=natural)
         mode = find_mode(logistic_model, data, np.where(moved, 0.0, top), scales | moved)
-        start = _with_standard(mode, moved)
-        return state, data._asdict() | start._asdict()
+        mode.covariance[moved, moved] = 1.0  # the entries of their diagonal
+        return state, data._asdict() | mode._asdict()
 
     def result(self, samples: list[list[Samples]]) -> tuple[LogisticData, Mode]:
         s = samples[0][0]
         data = LogisticData(*(s[k] for k in LogisticData._fields))
         return data, Mode(s["location"], s["covariance"])
-
-
-def _with_standard(mode: Mode, moved: Array) -> Mode:
-    """The mode with the coordinates ``moved`` standard normal and apart from the others."""
-    covariance = np.where(moved[:, None] | moved, 0.0, mode.covariance)
-    np.fill_diagonal(covariance, np.where(moved, 1.0, np.diagonal(covariance)))
-    return Mode(np.where(moved, 0.0, mode.location), covariance)
