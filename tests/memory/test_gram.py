@@ -16,9 +16,13 @@ from leray.memory.gram import (
     fill_normals,
     fill_uniforms,
     gram_of_columns,
+    gram_of_rows,
     literal_rows,
+    next_normals,
     padded,
+    streams,
     threefry,
+    xoshiro,
 )
 
 KNOWN = (  # Random123's known answers for threefry2x32, 20 rounds: key, counter, result
@@ -33,6 +37,31 @@ WORDS = st.integers(0, 2**32 - 1)
 def test_threefry_gives_the_known_answers(key, counter, want):
     """Oracle: the vectors that Random123 publishes."""
     assert threefry(*map(U, key), *map(U, counter)) == want
+
+
+def test_xoshiro_gives_the_known_answers():
+    """Oracle: the first words from the state (1, 2, 3, 4), as the crate rand_xoshiro has them."""
+    state, words = (U(1), U(2), U(3), U(4)), []
+    for _ in range(10):
+        word, *state = xoshiro(*state)
+        words.append(int(word))
+    assert words == [
+        641, 1573767, 3222811527, 3517856514, 836907274,
+        4247214768, 3867114732, 1355841295, 495546011, 621204420,
+    ]  # fmt: skip
+
+
+def test_streams_give_independent_normals():
+    """Statistical: a million of one state pass Kolmogorov and Smirnov's test at 1e-4; rows, columns
+    and the halves that share a word are uncorrelated within 4 standard errors."""
+    state, z = np.empty((4, 500), dtype=U), np.empty((1_000, 1_000), dtype=np.float32)
+    streams(U(1), U(2), U(3), 0, state)
+    for row in z:
+        next_normals(state, row)
+    assert stats.kstest(z.ravel(), "norm").pvalue > 1e-4
+    for a, b in ((z[:-1], z[1:]), (z[:, :-1], z[:, 1:]), (z[:, :500], z[:, 500:])):
+        for f in (np.positive, np.square):
+            assert abs(np.corrcoef(f(a).ravel(), f(b).ravel())[0, 1]) < 4 / np.sqrt(a.size)
 
 
 @given(WORDS, WORDS)
@@ -114,13 +143,23 @@ def _bartlett(num, n, dim, parent, strength):
 def test_literal_rows_have_the_covariance_of_the_tree():
     """Statistical: E v_i·v_j/dim over 4,000 draws of 6 vectors, within 5 standard errors."""
     parent, strength = _structure(6)
-    V = np.empty((6, 64), dtype=np.float32)
+    V, state = np.empty((6, 64), dtype=np.float32), np.empty((4, 32), dtype=U)
     grams = np.empty((4_000, 6, 6))
     for c in range(len(grams)):
-        literal_rows(U(1), U(9), U(c), parent, strength, V)
+        literal_rows(U(1), U(9), U(c), parent, strength, state, V)
         grams[c] = V @ V.T / 64
     error = grams.std(axis=0) / np.sqrt(len(grams))
     assert (np.abs(grams.mean(axis=0) - _cosines(parent, strength)[1]) < 5 * error).all()
+
+
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(0, 99))
+def test_gram_of_rows_is_the_product(threes, dim, seed):
+    """Oracle: numpy's product in double precision, on and above the diagonal."""
+    V = np.random.default_rng(seed).normal(size=(3 * threes, dim)).astype(np.float32)
+    G = np.empty((len(V), len(V)), dtype=np.float32)
+    gram_of_rows(V, G)
+    want = V.astype(float) @ V.T.astype(float)
+    np.testing.assert_allclose(np.triu(G), np.triu(want), atol=1e-6 * dim)
 
 
 def test_bartlett_has_the_law_of_wishart():

@@ -13,11 +13,14 @@ p(i) < i (or none, a_i = 0), so that a row of L Z, or of L A, costs one scaled a
 is N(0, I), and E v_i·v_j/dim is the product of the a's along the path between them.
 
 Randomness is a function of a place: block b of conversation c under the key k is Threefry(k; b, c),
-so no draw depends on which others were made, or in which order.
+so no draw depends on which others were made, or in which order. The n · dim normals of literal mode
+come from dim/2 streams of xoshiro128++ a conversation, a quarter of the work a word, whose states
+are such blocks: two streams meet within a run with a probability under 2⁻⁶⁰.
 
 Source: Bartlett (Proc. Royal Soc. Edinburgh 1933); Salmon, Moraes, Dror and Shaw, Parallel random
-numbers: as easy as 1, 2, 3 (SC 2011) for Threefry-2x32-20; Marsaglia and Tsang (ACM TOMS 2000) for
-χ²; the polynomials of the logarithm, sine and cosine are those of Cephes (Moshier).
+numbers: as easy as 1, 2, 3 (SC 2011) for Threefry-2x32-20; Blackman and Vigna, Scrambled linear
+pseudorandom number generators (ACM TOMS 2021) for xoshiro128++; Marsaglia and Tsang (ACM TOMS 2000)
+for χ²; the polynomials of the logarithm, sine and cosine are those of Cephes (Moshier).
 """
 
 from __future__ import annotations
@@ -98,11 +101,44 @@ def fill_uniforms(k0, k1, conversation, block, out):
 
 
 @compiled
-def literal_rows(k0, k1, conversation, parent, strength, V):
-    """The n vectors themselves: V = L Z, ``V [n, dim]`` float32 with dim even."""
-    n, dim = V.shape
+def streams(k0, k1, conversation, block, state):
+    """States of xoshiro128++, one a column, into ``state [4, streams]`` uint32: two blocks each."""
+    for j in range(state.shape[1]):
+        state[0, j], state[1, j] = threefry(k0, k1, U(block + 2 * j), conversation)
+        state[2, j], state[3, j] = threefry(k0, k1, U(block + 2 * j + 1), conversation)
+
+
+@compiled
+def xoshiro(s0, s1, s2, s3):
+    """The next 32-bit word of xoshiro128++, and the state after it."""
+    word = U(_rotate(U(s0 + s3), 7) + s0)
+    t = U(s1 << U(9))
+    s2, s3 = U(s2 ^ s0), U(s3 ^ s1)
+    return word, U(s0 ^ s3), U(s1 ^ s2), U(s2 ^ t), _rotate(s3, 11)
+
+
+@compiled
+def next_normals(state, out):
+    """N(0, 1) into ``out`` (float32): from each stream two, half a length apart."""
+    half = len(out) // 2
+    a, b, s0, s1, s2, s3 = out[:half], out[half:], state[0], state[1], state[2], state[3]
+    for j in range(half):
+        w0, x0, x1, x2, x3 = xoshiro(s0[j], s1[j], s2[j], s3[j])
+        w1, s0[j], s1[j], s2[j], s3[j] = xoshiro(x0, x1, x2, x3)
+        a[j], b[j] = box_muller(w0, w1)
+
+
+@compiled
+def literal_rows(k0, k1, conversation, parent, strength, state, V):
+    """The n vectors themselves: V = L Z, into ``V [≥ n, dim]`` float32 with dim even.
+
+    Args:
+        state: Room for ``[4, dim/2]`` uint32.
+    """
+    n, dim = len(parent), V.shape[1]
+    streams(k0, k1, conversation, GAUSS, state)
     for i in range(n):
-        fill_normals(k0, k1, conversation, GAUSS + i * (dim // 2), V[i])
+        next_normals(state, V[i])
         _continue_parent(V, i, parent[i], strength[i], dim)
 
 
@@ -152,6 +188,34 @@ def gram_of_columns(n, C, G):
                 g1[j] += a1 * x + b1 * y
                 g2[j] += a2 * x + b2 * y
                 g3[j] += a3 * x + b3 * y
+
+
+@compiled
+def gram_of_rows(V, G):
+    """The upper triangle of V Vᵀ, ``V [rows, dim]`` and ``G [rows, rows]`` float32, rows in threes.
+
+    Entries below the diagonal come out as anything. Cost: rows²·dim/2 multiplications; nine entries
+    of G are summed together, so that six loads serve nine products.
+    """
+    for i in range(0, len(V), 3):
+        a0, a1, a2 = V[i], V[i + 1], V[i + 2]
+        for j in range(i, len(V), 3):
+            b0, b1, b2 = V[j], V[j + 1], V[j + 2]
+            s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = F(0)
+            for k in range(len(a0)):
+                x, y, z = b0[k], b1[k], b2[k]
+                s00 += a0[k] * x
+                s01 += a0[k] * y
+                s02 += a0[k] * z
+                s10 += a1[k] * x
+                s11 += a1[k] * y
+                s12 += a1[k] * z
+                s20 += a2[k] * x
+                s21 += a2[k] * y
+                s22 += a2[k] * z
+            G[i, j], G[i, j + 1], G[i, j + 2] = s00, s01, s02
+            G[i + 1, j], G[i + 1, j + 1], G[i + 1, j + 2] = s10, s11, s12
+            G[i + 2, j], G[i + 2, j + 1], G[i + 2, j + 2] = s20, s21, s22
 
 
 @compiled
