@@ -207,3 +207,9 @@ def test_no_workers_is_refused_before_anything_is_made(twelve: Path, tmp_path: P
     with pytest.raises(LerayError, match="0 workers cannot do anything"):
         run(twelve, tmp_path / "run", workers=0)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("literal", [-1, 0, 1_599, 10**14])
+def test_sizes_that_no_run_can_have_are_one_line(literal):
+    with pytest.raises(LerayError, match=r"--literal must be 1,600.* to 1,000,000,000.*got"):
+        _ = Request(preset="montecarlo", literal=literal).size

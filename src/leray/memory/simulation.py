@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -255,8 +256,9 @@ class MonteCarlo:
         """How many conversations each batch of a step has: all of them differ by one at most."""
         b = self.batches_per_step
         num_batches = self.num_shards * self.num_steps * b
-        edges = [self.num_conversations * k // num_batches for k in range(num_batches + 1)]
-        return list(np.diff(edges[place * b : (place + 1) * b + 1]).tolist())
+        first = place * b
+        edges = [self.num_conversations * (first + k) // num_batches for k in range(b + 1)]
+        return [after - before for before, after in pairwise(edges)]
 
     def _prefixes(self, outcomes: Array) -> list[Running]:
         """The first 10, 30, … conversations of a batch; the methods' outcomes only."""

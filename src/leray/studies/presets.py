@@ -21,8 +21,8 @@ NEEDS: dict[Method, tuple[str, ...]] = {
 }
 """The packages of the extra ``stack`` that a method imports."""
 
-MIN_CONVERSATIONS = 1_600
-"""The fewest that can be simulated: 160 batches of ten."""
+MIN_CONVERSATIONS, MAX_CONVERSATIONS = 1_600, 10**9
+"""The fewest that can be simulated, 160 batches of ten, and the most: a day of work on one core."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

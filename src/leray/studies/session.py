@@ -35,7 +35,7 @@ from leray.studies import judgement
 from leray.studies.importance import Evidence, decay_times, gather, landscape
 from leray.studies.intervals import pearson_weights, table
 from leray.studies.outcome import Outcome, plain
-from leray.studies.presets import MIN_CONVERSATIONS, Preset, preset
+from leray.studies.presets import MAX_CONVERSATIONS, MIN_CONVERSATIONS, Preset, preset
 from leray.studies.stack.methods import CLAIMED, Stack
 
 Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
@@ -65,10 +65,10 @@ class Request:
         size = preset(self.preset)
         if self.literal is not None:
             self._needs("montecarlo", "--literal")
-            if self.literal < MIN_CONVERSATIONS:
+            if not MIN_CONVERSATIONS <= self.literal <= MAX_CONVERSATIONS:
                 raise LerayError(
-                    f"--literal {self.literal} is too few for intervals: give at least "
-                    f"{MIN_CONVERSATIONS:,}"
+                    f"--literal must be {MIN_CONVERSATIONS:,}, the fewest that intervals need, to "
+                    f"{MAX_CONVERSATIONS:,}, a day of work; got {self.literal:,}"
                 )
             size = replace(size, num_literal=self.literal)
         if self.exhaustive_networks:
