@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from run_computations import AutoregressiveChain, ResampledMean
 
 from leray.errors import LerayError
-from leray.runs import Interrupted, Key, RunFolder, atomic_write, no_progress, read_events
+from leray.runs import Interrupted, Key, RunFolder, atomic_write, no_progress, parquet, read_events
 from leray.runs.events import append_event
 from leray.runs.parquet import write_samples
 from leray.runs.reopening import check_config
@@ -294,6 +294,26 @@ def test_the_table_does_not_depend_on_the_order_of_names(tmp_path: Path) -> None
     for k, some in enumerate((samples, turned)):
         write_samples(tmp_path / f"{k}.parquet", [("chain", 0, 0, some)])
     assert (tmp_path / "0.parquet").read_bytes() == (tmp_path / "1.parquet").read_bytes()
+
+
+def test_the_table_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: what was recorded, read back from several row groups."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(parquet, "GROUP", 10)
+    rng = np.random.default_rng(0)
+    recorded = [("c", 0, k, {"x": rng.normal(size=(k, 3)), "n": np.array(k)}) for k in range(6)]
+    write_samples(tmp_path / "s.parquet", recorded)
+    file = pq.ParquetFile(tmp_path / "s.parquet")
+    assert file.num_row_groups > 2
+    rows = {(r["step"], r["name"]): r for r in file.read().to_pylist()}
+    assert len(rows) == 12
+    for _, _, k, samples in recorded:
+        for name, array in samples.items():
+            found = np.reshape(rows[k, name]["values"], rows[k, name]["shape"])
+            assert (found == array).all()
+    write_samples(tmp_path / "none.parquet", [])
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
 
 
 def test_stored_samples_come_back_in_one_order(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from leray.errors import LerayError
 
@@ -29,17 +32,27 @@ def cannot_write(path: Path, error: OSError) -> LerayError:
 def atomic_write(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all, and keep it through a power cut.
 
+    Raises:
+        LerayError: The disk is full, the folder is read-only, or the like; nothing is left behind.
+    """
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write piece by piece that gets its name when it is whole, or never.
+
     The content goes to a temporary file beside it, to the disk, and only then to its name.
 
     Raises:
         LerayError: The disk is full, the folder is read-only, or the like; nothing is left behind.
     """
-    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
