@@ -18,7 +18,7 @@ from leray.studies.judged_rates import Bound
 
 def test_a_request_comes_back_from_its_configuration():
     assert request_of({"datasets": 100, "seed": 3}) == Request(datasets=100, seed=3)
-    with pytest.raises(LerayError, match="--datasets 10"):
+    with pytest.raises(LerayError, match=r"--datasets must be 40.*got 10$"):
         Request(datasets=10)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from leray.errors import LerayError
+from leray.evidence.verdict import NOT_JUDGED
 from leray.memory.methods import ORDER
 from leray.memory.retrieval import METRICS
 from leray.runs import RunFolder
@@ -200,6 +201,24 @@ def test_a_constant_signal_gets_no_weight(tmp_path: Path) -> None:
     weights = {v["signal"]: v["estimate"] for v in result["weights"]["values"]}
     assert weights["decay"] == 0.0
     assert np.isclose(sum(weights.values()), 1.0)
+
+
+def test_a_signal_that_never_changes_is_not_judged(tmp_path: Path) -> None:
+    """Golden run: everyone's turns surprise equally, by the person's own numbers."""
+    path = write_planted(tmp_path / "flat.jsonl", 12)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if "turn" in line:
+            line["signals"] = {"surprise": 0.5}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    m1 = next(v for v in run(path, tmp_path / "run")["verdicts"] if v["claim"] == "M1")
+    assert (m1["verdict"], m1["method"]) == ("undecided", NOT_JUDGED)
+    assert "surprise is the same for every pair" in m1["note"]
+
+
+def test_seeds_start_at_0() -> None:
+    with pytest.raises(LerayError, match="--seed must be 0 or more; got -1"):
+        Request(seed=-1)
 
 
 def test_no_workers_is_refused_before_anything_is_made(twelve: Path, tmp_path: Path) -> None:

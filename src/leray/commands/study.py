@@ -145,6 +145,8 @@ def show(result: dict[str, Any], folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from leray.evidence.verdict import NOT_JUDGED
+
     console = Console(stderr=True, highlight=False)
     data = result["data"]
     console.print(
@@ -159,7 +161,9 @@ def show(result: dict[str, Any], folder: Path) -> None:
     for v in result["verdicts"]:
         table.add_row(
             Text(f"{v['claim']} {v['statement']}"),
-            Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
+            Text("not judged", style="bold")
+            if v["method"] == NOT_JUDGED
+            else Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
             "–" if v["estimate"] is None else f"{v['estimate']:.3f}",
             "–" if v["interval"] is None else "[{:.3f}, {:.3f}]".format(*v["interval"]),
             v["status"],
@@ -172,6 +176,8 @@ def show(result: dict[str, Any], folder: Path) -> None:
         counts = ", ".join(f"{n:,} {plain(kind)}" for kind, n in data[what].items())
         if counts:
             console.print(f"{what}: {counts}", markup=False, style="dim")
+    for method, why in result["left_out"].items():
+        console.print(f"left out: {method} ({why})", markup=False, style="dim")
     console.print(f"\n{result['advice']}", markup=False, style="bold")
     console.print(_times(result))
     console.print(f"report: {folder / 'report.html'}", markup=False)

@@ -27,10 +27,13 @@ class Verdicts:
 
     def run(self) -> int:
         """Write the page."""
+        from leray.errors import LerayError
         from leray.report.ledger import Judged, ledger
         from leray.runs.files import atomic_write
 
-        judged = [Judged.read(folder) for folder in self.runs]
+        if not self.runs:
+            raise LerayError("leray verdicts needs at least one folder of a finished run; got none")
+        judged = [Judged.read(folder) for folder in dict.fromkeys(self.runs)]
         page = ledger(judged)
         if self.json:
             print(json.dumps({"runs": [run.plain() for run in judged]}, ensure_ascii=False))

@@ -234,6 +234,7 @@ FILES = {
     "status.json": "how the run ended and the seconds it took",
     "events.jsonl": "what happened when; never the text of a conversation",
     "samples.parquet": "the resamples and the null distribution, a row a draw",
+    "posterior.nc": "the draws of the posterior, as ArviZ opens them (with bayes or full)",
     "checkpoints/": "what --resume goes on from",
     "figures/": "the figures, as SVG",
     "MANIFEST.sha256": "the checksum of every file",

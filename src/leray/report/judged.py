@@ -13,6 +13,9 @@ from leray.evidence.verdict import NOT_JUDGED, Claim
 from leray.figures import numbers, words
 from leray.studies.claims import CLAIMS
 
+UNITS = {"M6": "posterior draws", "M7": "simulated conversations"}
+"""What a claim counts where it is not the data's conversations."""
+
 _LEDGER = {claim.hash: claim for claim in CLAIMS}
 
 
@@ -49,7 +52,7 @@ def _facts(row: dict[str, Any], claim: Claim | None, cluster_unit: str) -> list[
     facts = [
         ("True if", _region(row, claim)),
         ("p-value", _p_value(row)),
-        ("Based on", numbers.count(row["n"], cluster_unit)),
+        ("Based on", numbers.count(row["n"], UNITS.get(row["claim"], cluster_unit))),
         ("Needed", _needed(row, cluster_unit)),
         ("How", row["method"]),
     ]
@@ -76,8 +79,8 @@ def _region(row: dict[str, Any], claim: Claim | None) -> str:
     if claim.direction == "within":
         return f"it lies between {low} and {high}, that is within {margin} of {null}"
     if claim.direction == "greater":
-        return f"it is at least {low}: less would not matter (margin {margin})"
-    return f"it is at most {high}: more would not matter (margin {margin})"
+        return f"it is at least {low}" + (f", {margin} beyond {null}" if claim.margin else "")
+    return f"it is at most {high}" + (f", {margin} beyond {null}" if claim.margin else "")
 
 
 def _p_value(row: dict[str, Any]) -> str:

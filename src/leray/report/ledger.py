@@ -10,7 +10,7 @@ from typing import Any
 
 from leray.errors import LerayError
 from leray.figures import numbers
-from leray.report.judged import was_judged
+from leray.report.judged import UNITS, was_judged
 from leray.studies.claims import CLAIMS
 
 Row = dict[str, Any]
@@ -94,7 +94,11 @@ def _simulated(runs: list[Judged]) -> list[tuple[Judged, Row]]:
 
 
 def _table(about: list[tuple[Judged, Row]]) -> str:
-    head = "| data | verdict | estimate | interval | n | status | date | run |\n" + "|---" * 8 + "|"
+    head = (
+        "| data | verdict | estimate | interval | conversations | status | date | run |\n"
+        + "|---" * 8
+        + "|"
+    )
     return "\n".join([head, *(_line(run, row) for run, row in about)])
 
 
@@ -104,7 +108,8 @@ def _line(run: Judged, row: Row) -> str:
     interval = numbers.MISSING if row["interval"] is None else _ends(row["interval"])
     return (
         f"| {_cell(row['data'])} | {verdict}{note} | {_short(row['estimate'])} | {interval} "
-        f"| {row['n']:,} | {row['status']} | {run.date} | `{run.manifest[:8]}` |"
+        f"| {row['n']:,} {UNITS.get(row['claim'], '')}".rstrip()
+        + f" | {row['status']} | {run.date} | `{run.manifest[:8]}` |"
     )
 
 

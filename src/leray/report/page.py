@@ -143,7 +143,8 @@ def _weight_facts(weights: dict[str, Any], details: dict[str, Any]) -> list[tupl
         (
             "permutation p",
             numbers.probability(weights["p_value"]),
-            f"{weights['p_value_is']}: how often labels that mean nothing reach this r"
+            f"{weights['p_value_is']}: how often labels that mean nothing reach the r of the "
+            "figure, in which every list of candidates is centred first"
             + _smallest(weights["p_value"], details.get("null") or {}),
         ),
         (

@@ -57,7 +57,7 @@ def _read(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise LerayError(
             f"{path.parent} is no run folder, for it has no {path.name}: "
-            "give --resume the folder that a run printed"
+            "name the folder that a run printed"
         ) from error
     except OSError as error:
         raise LerayError(f"cannot read {path}: {error.strerror}") from error

@@ -88,9 +88,12 @@ class Request:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.datasets < 40:
+        if self.seed < 0:
+            raise LerayError(f"--seed must be 0 or more; got {self.seed}")
+        if not 40 <= self.datasets <= 1_000_000:
             raise LerayError(
-                f"--datasets {self.datasets} measures no rate: ask for 40 or more (100 for a trial)"
+                f"--datasets must be 40, below which nothing is measured, to 1,000,000 (100 for a "
+                f"trial); got {self.datasets:,}"
             )
 
 

@@ -77,7 +77,9 @@ def _weight_verdicts(evidence: Evidence, setting: Setting) -> list[Verdict]:
     """M1 and M2; decay can be judged only where queries have a time of asking."""
     intervals = dict(zip(FOUR, pearson_weights(evidence, SIMULTANEOUS), strict=True))
     how = f"exact optimum, refitted by conversation; {_FAMILY}"
-    surprise = _verdict("M1", intervals["surprise"], setting, method=how)
+    surprise = _verdict(
+        "M1", intervals["surprise"], setting, method=how, why_not=_constant("surprise", evidence)
+    )
     if not setting.timed:
         why = (
             "not judged on evidence truth: its questions carry no time of asking, so there is "
@@ -91,7 +93,18 @@ def _weight_verdicts(evidence: Evidence, setting: Setting) -> list[Verdict]:
         if setting.truth == "callback"
         else f"judged on evidence truth, whose questions carry the time of asking; {tau}, as given"
     )
-    return [surprise, _verdict("M2", intervals["decay"], setting, method=how, note=note)]
+    why = _constant("decay", evidence)
+    return [
+        surprise,
+        _verdict("M2", intervals["decay"], setting, method=how, why_not=why, note=note),
+    ]
+
+
+def _constant(signal: str, evidence: Evidence) -> str:
+    """Why nothing can be said of the weight of a signal that is left out; empty where it is not."""
+    if signal in evidence.varying:
+        return ""
+    return f"these data cannot say: {signal} is the same for every pair, and was left out"
 
 
 def _difference_verdicts(
@@ -213,8 +226,9 @@ def recommendation(evidence: Evidence) -> tuple[LinearWeights, str]:
             f"{margin:g} nDCG@10 on conversations left out of the fit."
         )
     method = names[1 + best][0]
+    what = "hybrid weights (five signals with BM25)" if method == "hybrid" else f"{method} weights"
     return evidence.fitted[method], (
-        f"Use the {method} weights: on conversations left out of the fit they gain "
+        f"Use the {what}: on conversations left out of the fit they gain "
         f"{gain.estimate:+.3f} nDCG@10 over relevance alone ({gain.low:+.3f} to {gain.high:+.3f})."
     )
 

@@ -65,6 +65,10 @@ def pack(run: Path, out: Path | None, *, include_data: bool) -> Path:
         LerayError: The run is not finished or was changed since, its data are not here or may not
             travel, or the archive cannot be written.
     """
+    if out is not None and not out.parent.is_dir():
+        raise LerayError(
+            f"there is no folder {out.parent} for the archive: make it, or change --out"
+        )
     folder = RunFolder.resume(run)
     _require_finished(folder, run)
     files = _run_files(run)

@@ -55,6 +55,10 @@ class Request:
     literal: int | None = None
     exhaustive_networks: bool = False
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise LerayError(f"--seed must be 0 or more; got {self.seed}")
+
     @property
     def size(self) -> Preset:
         """The preset, with what was asked for besides.

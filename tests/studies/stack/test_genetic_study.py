@@ -73,7 +73,7 @@ def test_oracle_the_claim_is_the_share_that_the_grid_misses(evidence, outcome):
     assert judged.estimate == pytest.approx((best - grid) / best, rel=1e-4)
     assert judged.low < judged.estimate < judged.high
     assert (judged.level, judged.kind, judged.n) == (0.9, "jackknife-t of the root", CONVERSATIONS)
-    assert outcome.diagnostics["grid of 169: regret"] == pytest.approx(best - grid, rel=1e-9)
+    assert outcome.diagnostics["grid of 169: regret, in r"] == pytest.approx(best - grid, rel=1e-9)
 
 
 def test_identity_what_the_search_misses_shifts_the_claim_by_as_much(evidence):

@@ -181,7 +181,7 @@ def _diagnostics(
     }
     for row in rows:
         name = row["search"]
-        out[f"{name}: regret"] = row["regret"]
+        out[f"{name}: regret, in r"] = row["regret"]
         out[f"{name}: evaluations"] = row["evaluations"]
         out[f"{name}: starts that came within 1e-6"] = f"{row['arrived']} of {row['starts']}"
         out[f"{name}: evaluations until within 1e-6 (median)"] = row["evaluations_until"]

@@ -54,7 +54,7 @@ class Stack:
         for method in self.size.methods:
             needed = CLUSTERS_NEEDED.get(method, 2)
             if method != "montecarlo" and num_clusters < needed:
-                self.left_out[method] = f"{num_clusters} conversations; it needs {needed}"
+                self.left_out[method] = f"conversations: {num_clusters}; it needs {needed}"
             else:
                 self.outcomes.append(_RUN[method](self))
         return self.outcomes

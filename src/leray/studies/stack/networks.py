@@ -342,6 +342,13 @@ def _paragraph(
         )
     else:
         answer = f"these conversations cannot tell whether it is more than {null:g}"
+    for loss in LOSSES:
+        by_r = estimates[f"r difference, {NAMES[loss]}"]
+        if by_r.low > 0:
+            answer += (
+                f"; by correlation, which is not ranking, the network with the {NAMES[loss]} is "
+                f"ahead by {_signed(by_r.estimate)} ({_signed(by_r.low)} to {_signed(by_r.high)})"
+            )
     return (
         f"Could a neural network weigh the four signals better than a sum can? "
         f"{len(search.candidates)} networks were trained for up to {search.rungs[-1].epochs:,} "
