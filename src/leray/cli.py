@@ -81,6 +81,13 @@ COMMANDS = {
         "What do the intervals cover, and do the tests keep their level? On planted data.",
         "leray calibrate --datasets 100",
     ),
+    "algebra betti": Command(
+        "Algebra",
+        "leray.commands.algebra",
+        "AlgebraBetti",
+        "Betti numbers of a simplicial complex over Q or modulo a prime, with certificates.",
+        "leray algebra betti --simplices torus.txt --field 2",
+    ),
     "data check": Command(
         "Data",
         "leray.commands.data",

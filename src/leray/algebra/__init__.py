@@ -1,0 +1,1 @@
+"""Homological algebra over exact fields and floating-point numbers, every identity checked."""

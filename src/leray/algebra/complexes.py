@@ -1,0 +1,370 @@
+"""Cochain complexes of finite-dimensional spaces, their maps and their cohomology.
+
+A complex is a list of matrices d_n: Cⁿ → Cⁿ⁺¹ with d_{n+1} d_n = 0, n from ``lowest``; spaces
+outside the list are zero. Matrices act from the left on columns: d_n has shape
+``[dim Cⁿ⁺¹, dim Cⁿ]``. Every object here checks, when it is made, the identity that makes it what
+it is, and refuses otherwise.
+
+Source: Weibel, An Introduction to Homological Algebra (1994), 1.1 to 1.5; Hatcher, Algebraic
+Topology (2002), 2.1 and 3.B; Eckmann (Comment. Math. Helv. 1944) for the Hodge decomposition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from leray.algebra.fields import Field, Matrix
+from leray.algebra.rank import RankCertificate, exact_certificate
+from leray.errors import LerayError
+
+
+class NotAComplexError(LerayError):
+    """Maps whose composition is not zero."""
+
+
+class NotACochainMapError(LerayError):
+    """Maps that do not commute with the differentials."""
+
+
+@dataclass(frozen=True, eq=False)
+class CochainComplex:
+    """A bounded cochain complex over a field.
+
+    >>> from leray.algebra.fields import Q
+    >>> circle = CochainComplex.of([[[-1, 1, 0], [0, -1, 1], [-1, 0, 1]]], Q)
+    >>> circle.betti_numbers()
+    (1, 1)
+    """
+
+    differentials: tuple[Matrix, ...]
+    """d_n for n = lowest, lowest + 1, …; at least one, of any size (0 columns or rows too)."""
+    field: Field
+    lowest: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.differentials:
+            raise ValueError("a complex needs at least one differential; one of size 0 will do")
+        for k, (a, b) in enumerate(pairwise(self.differentials)):
+            n = self.lowest + k
+            if a.shape[0] != b.shape[1]:
+                raise NotAComplexError(
+                    f"d_{n} ends in dimension {a.shape[0]}, d_{n + 1} begins in {b.shape[1]}"
+                )
+            against = self.field.size(a) * self.field.size(b)
+            product = self.field.mul(b, a)
+            if not self.field.is_zero(product, against):
+                raise NotAComplexError(_where(product, n, self.field, against))
+
+    @classmethod
+    def of(cls, matrices: Sequence[Any], field: Field, *, lowest: int = 0) -> CochainComplex:
+        """The complex of any matrices, converted to ``field``."""
+        return cls(tuple(field.matrix(m) for m in matrices), field, lowest)
+
+    @classmethod
+    def spaces(cls, dimensions: Sequence[int], field: Field, *, lowest: int = 0) -> CochainComplex:
+        """Spaces of these dimensions with zero differentials; after a single one comes a 0."""
+        spaces = [*dimensions, 0] if len(dimensions) == 1 else dimensions
+        return cls(tuple(field.zeros(b, a) for a, b in pairwise(spaces)), field, lowest)
+
+    @property
+    def highest(self) -> int:
+        """The last degree in the list."""
+        return self.lowest + len(self.differentials)
+
+    @property
+    def degrees(self) -> range:
+        """All degrees in the list."""
+        return range(self.lowest, self.highest + 1)
+
+    def dim(self, n: int) -> int:
+        """dim Cⁿ."""
+        if self.lowest <= n < self.highest:
+            return self.differentials[n - self.lowest].shape[1]
+        return self.differentials[-1].shape[0] if n == self.highest else 0
+
+    def d(self, n: int) -> Matrix:
+        """d_n: Cⁿ → Cⁿ⁺¹, ``[dim Cⁿ⁺¹, dim Cⁿ]``; zero outside the list."""
+        if self.lowest <= n < self.highest:
+            return self.differentials[n - self.lowest]
+        return self.field.zeros(self.dim(n + 1), self.dim(n))
+
+    @cached_property
+    def certificates(self) -> Mapping[int, RankCertificate]:
+        """The rank of every d_n in the list, with its certificate."""
+        ranks = (self.field.rank(d) for d in self.differentials)
+        return dict(zip(self.degrees, ranks, strict=False))
+
+    def betti_number(self, n: int) -> int:
+        """dim Hⁿ = dim Cⁿ − rank d_n − rank d_{n−1}.
+
+        Raises:
+            UndecidedRankError: One of the two ranks is not decided.
+        """
+        none = exact_certificate(0, (0, 0))
+        out = self.certificates.get(n, none).value(f"d_{n}")
+        into = self.certificates.get(n - 1, none).value(f"d_{n - 1}")
+        return self.dim(n) - out - into
+
+    def betti_numbers(self) -> tuple[int, ...]:
+        """dim Hⁿ from the lowest degree to the highest.
+
+        Raises:
+            UndecidedRankError: A rank is not decided.
+        """
+        return tuple(self.betti_number(n) for n in self.degrees)
+
+    @property
+    def euler_characteristic(self) -> int:
+        """Σ (−1)ⁿ dim Cⁿ = Σ (−1)ⁿ dim Hⁿ."""
+        return sum((-1) ** (n % 2) * self.dim(n) for n in self.degrees)
+
+    def cohomology(self, n: int) -> Cohomology:
+        """Hⁿ with cocycles that represent a basis; harmonic and orthonormal over floats."""
+        boundaries = self.field.image(self.d(n - 1))
+        cocycles = self.field.kernel(self.d(n))
+        basis = self.field.complement(boundaries, cocycles)
+        assert basis.shape[1] == cocycles.shape[1] - boundaries.shape[1]
+        return Cohomology(self, n, boundaries, basis)
+
+    def shifted(self, k: int) -> CochainComplex:
+        """C[k], with C[k]ⁿ = Cⁿ⁺ᵏ and the differential times (−1)ᵏ."""
+        signed = tuple(self.field.scale((-1) ** (k % 2), d) for d in self.differentials)
+        return CochainComplex(signed, self.field, self.lowest - k)
+
+    def dual(self) -> CochainComplex:
+        """The dual complex, (C*)ⁿ = (C⁻ⁿ)*, with the transposed differentials."""
+        turned = tuple(d.T for d in reversed(self.differentials))
+        return CochainComplex(turned, self.field, -self.highest)
+
+    def __add__(self, other: CochainComplex) -> CochainComplex:
+        """The direct sum."""
+        low, high = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        blocks = tuple(_diagonal(self.d(n), other.d(n), self.field) for n in range(low, high))
+        return CochainComplex(blocks, self.field, low)
+
+    def __matmul__(self, other: CochainComplex) -> CochainComplex:
+        """The tensor product over the field: d(a ⊗ b) = da ⊗ b + (−1)^|a| a ⊗ db.
+
+        (C ⊗ D)ⁿ is the sum of Cᵖ ⊗ Dⁿ⁻ᵖ by increasing p, each in Kronecker's order.
+        """
+        low, high = self.lowest + other.lowest, self.highest + other.highest
+        made = tuple(self._tensor(other, n) for n in range(low, high))
+        return CochainComplex(made, self.field, low)
+
+    def _tensor(self, other: CochainComplex, n: int) -> Matrix:
+        f = self.field
+        rows = []
+        for p in self.degrees:
+            row = []
+            for s in self.degrees:
+                shape = (self.dim(p) * other.dim(n + 1 - p), self.dim(s) * other.dim(n - s))
+                if s == p:
+                    sign = f.scale((-1) ** (p % 2), f.identity(self.dim(p)))
+                    row.append(_kronecker(sign, other.d(n - p), f))
+                elif s == p - 1:
+                    row.append(_kronecker(self.d(s), f.identity(other.dim(n - s)), f))
+                else:
+                    row.append(f.zeros(*shape))
+            rows.append(row)
+        return f.blocks(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Cohomology:
+    """Hⁿ of a complex on a chosen basis."""
+
+    complex: CochainComplex
+    degree: int
+    boundaries: Matrix
+    """A basis of the image of d_{n−1}, ``[dim Cⁿ, rank]``."""
+    basis: Matrix
+    """Cocycles whose classes are a basis, ``[dim Cⁿ, dim Hⁿ]``."""
+
+    @property
+    def dim(self) -> int:
+        """dim Hⁿ."""
+        return self.basis.shape[1]
+
+    def classes(self, cocycles: Matrix, against: float = 0.0) -> Matrix:
+        """The coordinates of the classes of cocycles, ``[dim Cⁿ, k]`` → ``[dim Hⁿ, k]``.
+
+        Args:
+            against: Over floats, the size of what they were made from, where that is larger.
+
+        Raises:
+            LerayError: A column is no cocycle.
+        """
+        f, d = self.complex.field, self.complex.d(self.degree)
+        if not f.is_zero(f.mul(d, cocycles), f.size(d) * max(against, f.size(cocycles))):
+            raise LerayError(
+                f"a column of degree {self.degree} is not a cocycle: d does not kill it"
+            )
+        whole = f.cat([self.boundaries, self.basis], 1)
+        return f.solve(whole, cocycles, against)[self.boundaries.shape[1] :]
+
+
+@dataclass(frozen=True, eq=False)
+class CochainMap:
+    """f: C → D in degree 0 with d fⁿ = fⁿ⁺¹ d."""
+
+    source: CochainComplex
+    target: CochainComplex
+    maps: Mapping[int, Matrix]
+    """fⁿ, ``[dim Dⁿ, dim Cⁿ]``; degrees left out are zero."""
+
+    def __post_init__(self) -> None:
+        f = self.source.field
+        for n, m in self.maps.items():
+            want = (self.target.dim(n), self.source.dim(n))
+            if tuple(m.shape) != want:
+                raise NotACochainMapError(
+                    f"f^{n} must have shape {want[0]} × {want[1]}; got {m.shape[0]} × {m.shape[1]}"
+                )
+        for n in self.degrees:
+            after, before = self.target.d(n), self.source.d(n)
+            left, right = f.mul(after, self.at(n)), f.mul(self.at(n + 1), before)
+            apart = f.add(left, f.scale(-1, right))
+            against = f.size(after) * f.size(self.at(n)) + f.size(self.at(n + 1)) * f.size(before)
+            if not f.is_zero(apart, against):
+                much = _how_much(apart, f, against)
+                raise NotACochainMapError(f"d f^{n} and f^{n + 1} d differ from degree {n}: {much}")
+
+    @property
+    def degrees(self) -> range:
+        """All degrees in which source or target may not be zero."""
+        low = min(self.source.lowest, self.target.lowest)
+        return range(low, max(self.source.highest, self.target.highest) + 1)
+
+    def at(self, n: int) -> Matrix:
+        """fⁿ, ``[dim Dⁿ, dim Cⁿ]``."""
+        if n in self.maps:
+            return self.maps[n]
+        return self.source.field.zeros(self.target.dim(n), self.source.dim(n))
+
+    def __matmul__(self, before: CochainMap) -> CochainMap:
+        """The composition, ``before`` first."""
+        f = self.source.field
+        degrees = {*self.degrees, *before.degrees}
+        made = {n: f.mul(self.at(n), before.at(n)) for n in degrees}
+        return CochainMap(before.source, self.target, made)
+
+    def on_cohomology(self, n: int) -> Matrix:
+        """Hⁿ(f) on the bases that the two complexes choose, ``[dim Hⁿ(D), dim Hⁿ(C)]``."""
+        f, basis = self.source.field, self.source.cohomology(n).basis
+        against = f.size(self.at(n)) * f.size(basis)
+        return self.target.cohomology(n).classes(f.mul(self.at(n), basis), against)
+
+
+def identity_map(c: CochainComplex) -> CochainMap:
+    """The identity of a complex."""
+    return CochainMap(c, c, {n: c.field.identity(c.dim(n)) for n in c.degrees})
+
+
+def is_homotopy(h: Mapping[int, Matrix], f: CochainMap, g: CochainMap) -> bool:
+    """Whether f − g = d h + h d, for hⁿ: Cⁿ → Dⁿ⁻¹, ``[dim Dⁿ⁻¹, dim Cⁿ]``."""
+    c, d, k = f.source, f.target, f.source.field
+
+    def at(n: int) -> Matrix:
+        return h[n] if n in h else k.zeros(d.dim(n - 1), c.dim(n))
+
+    for n in f.degrees:
+        sides = [k.mul(d.d(n - 1), at(n)), k.mul(at(n + 1), c.d(n)), g.at(n)]
+        total = f.at(n)
+        for side in sides:
+            total = k.add(total, k.scale(-1, side))
+        if not k.is_zero(total, sum(map(k.size, sides)) + k.size(f.at(n))):
+            return False
+    return True
+
+
+def mapping_cone(f: CochainMap) -> CochainComplex:
+    """cone(f)ⁿ = Cⁿ⁺¹ ⊕ Dⁿ with d(c, x) = (−dc, f c + dx); exact iff f is a quasi-isomorphism."""
+    c, d, k = f.source, f.target, f.source.field
+    low, high = min(c.lowest - 1, d.lowest), max(c.highest - 1, d.highest)
+    made = tuple(
+        k.blocks(
+            [
+                [k.scale(-1, c.d(n + 1)), k.zeros(c.dim(n + 2), d.dim(n))],
+                [f.at(n + 1), d.d(n)],
+            ]
+        )
+        for n in range(low, high)
+    )
+    if not made:
+        return CochainComplex.spaces([c.dim(low + 1) + d.dim(low)], k, lowest=low)
+    return CochainComplex(made, k, low)
+
+
+@dataclass(frozen=True)
+class Hodge:
+    """Orthonormal bases of the three parts of Cⁿ = im d_{n−1} ⊕ harmonic ⊕ im d_nᵀ."""
+
+    exact: Matrix
+    harmonic: Matrix
+    coexact: Matrix
+
+
+def hodge_decomposition(c: CochainComplex, n: int) -> Hodge:
+    """The three orthogonal parts of Cⁿ, over floats.
+
+    Raises:
+        LerayError: The field is not one of floats, where lengths and angles mean nothing.
+    """
+    f = _with_angles(c)
+    exact, coexact = f.image(c.d(n - 1)), f.image(c.d(n).T)
+    return Hodge(exact, c.cohomology(n).basis, coexact)
+
+
+def harmonic_projection(c: CochainComplex, n: int) -> Matrix:
+    """The orthogonal projection of Cⁿ onto ker d_n ∩ ker d_{n−1}ᵀ, ``[dim Cⁿ, dim Cⁿ]``."""
+    basis = hodge_decomposition(c, n).harmonic
+    return basis @ basis.T
+
+
+def _with_angles(c: CochainComplex) -> Field:
+    if c.field.exact:
+        raise LerayError(
+            f"the Hodge decomposition needs lengths, which {c.field.name} has not; "
+            "give the complex over float64"
+        )
+    return c.field
+
+
+def _where(product: Matrix, n: int, field: Field, against: float) -> str:
+    return (
+        f"d_{n + 1} d_{n} is not zero, so this is no complex: "
+        f"{_how_much(product, field, against)}; nearest_complex projects onto one"
+    )
+
+
+def _how_much(apart: Matrix, field: Field, against: float) -> str:
+    if field.exact:
+        row, column = next(zip(*(apart != 0).nonzero(), strict=True))
+        return f"entry ({row}, {column}) is {apart[row, column]} over {field.name}"
+    worst = int(abs(apart).argmax())
+    row, column = divmod(worst, apart.shape[1])
+    return (
+        f"relative size {field.size(apart) / against:.3g}, allowed {field.tolerance:.3g}; largest "
+        f"at ({row}, {column})"
+    )
+
+
+def _diagonal(a: Matrix, b: Matrix, f: Field) -> Matrix:
+    return f.blocks(
+        [
+            [a, f.zeros(a.shape[0], b.shape[1])],
+            [f.zeros(b.shape[0], a.shape[1]), b],
+        ]
+    )
+
+
+def _kronecker(a: Matrix, b: Matrix, f: Field) -> Matrix:
+    rows, columns = a.shape[0] * b.shape[0], a.shape[1] * b.shape[1]
+    if 0 in (rows, columns):
+        return f.zeros(rows, columns)
+    product = a[:, None, :, None] * b[None, :, None, :]
+    return f.scale(1, product.reshape(rows, columns))
