@@ -37,7 +37,7 @@ def test_integers_are_decided_however_ill_conditioned():
     assert float_rank(torch.tensor(one_less, dtype=torch.float64)).value() == 9
 
 
-@pytest.mark.parametrize("power", range(3, 13))
+@pytest.mark.parametrize("power", range(3, 15))
 def test_oracle_a_small_singular_value_is_told_or_left_open_never_wrong(power):
     small = 10.0**-power
     certificate = float_rank(_with_values([1.0, 0.7, 0.5, small], 12, 8))
@@ -50,7 +50,7 @@ def test_oracle_a_small_singular_value_is_told_or_left_open_never_wrong(power):
     assert certificate.decided == (power <= 12)
 
 
-@pytest.mark.parametrize("power", range(3, 13))
+@pytest.mark.parametrize("power", range(1, 13))
 def test_oracle_noise_below_a_stated_error_does_not_count(power):
     """The matrix that is meant has rank 3; what is seen is off by at most the stated error."""
     noise = 10.0**-power

@@ -120,11 +120,18 @@ def test_what_is_no_sheaf_is_refused(field):
         CellularSheaf(disc, good.stalks[:2], good.restrictions, field)
     with pytest.raises(NotASheafError, match="not invertible"):
         connection_sheaf(SimplicialComplex.of([(0, 1)]), {(0, 1): field.zeros(1, 1)}, field)
+    with pytest.raises(NotASheafError, match=r"\(0, 1\) has no transport"):
+        connection_sheaf(SimplicialComplex.of([(0, 1)]), {}, field)
+    one = field.identity(1)
+    with pytest.raises(NotASheafError, match=r"\(1, 0\) is no edge of the graph"):
+        connection_sheaf(SimplicialComplex.of([(0, 1)]), {(0, 1): one, (1, 0): one}, field)
     with pytest.raises(NotASheafError, match="lives on a graph"):
         connection_sheaf(disc, {(0, 1): field.identity(1)}, field)
     if field.exact:
         with pytest.raises(LerayError, match="inner product"):
             good.laplacian(0)
+        with pytest.raises(LerayError, match="inner product"):
+            diffusion(good, field.zeros(6, 1), 1)
 
 
 @every_field

@@ -336,8 +336,7 @@ def _with_angles(c: CochainComplex) -> Field:
 
 def _where(product: Matrix, n: int, field: Field, against: float) -> str:
     return (
-        f"d_{n + 1} d_{n} is not zero, so this is no complex: "
-        f"{_how_much(product, field, against)}; nearest_complex projects onto one"
+        f"d_{n + 1} d_{n} is not zero, so this is no complex: {_how_much(product, field, against)}"
     )
 
 

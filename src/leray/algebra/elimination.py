@@ -48,7 +48,7 @@ def _reduce(starts, rows, values, cleared, p, pivots):  # noqa: PLR0912, PLR0915
     """Which column owns which row, into ``pivots``; −1 where none does.
 
     A column that owned its first row as it was is read where it stands; one that was reduced is
-    kept in a pool, with a place of −1 − k.
+    kept in a pool.
     """
     pool_rows, pool_values = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
     pool_starts = np.empty(1024, dtype=np.int64)

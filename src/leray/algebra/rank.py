@@ -138,7 +138,8 @@ def float_rank(matrix: torch.Tensor, error: float = 0.0) -> RankCertificate:
 
     Raises:
         ValueError: An entry is not finite, or ``error`` is negative.
-        Cost: one singular value decomposition, or one fraction-free elimination.
+
+    Cost: one singular value decomposition, or one exact elimination.
     """
     if error < 0:
         raise ValueError(f"the error bound of a matrix must be ≥ 0; got {error}")

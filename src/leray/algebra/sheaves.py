@@ -25,7 +25,7 @@ import numpy as np
 from scipy import sparse
 
 from leray.algebra.complexes import CochainComplex
-from leray.algebra.fields import Field, Floats, Matrix
+from leray.algebra.fields import Field, Matrix
 from leray.algebra.simplicial import SimplicialComplex
 from leray.errors import LerayError
 
@@ -162,11 +162,16 @@ def connection_sheaf(
     A section x has x(v) = g_uv x(u) on every edge.
 
     Raises:
-        NotASheafError: The complex is no graph, or a map is not invertible.
+        NotASheafError: The complex is no graph, an edge has no map, or a map is not invertible.
     """
     if graph.dimension != 1:
         raise NotASheafError(f"a connection lives on a graph; got dimension {graph.dimension}")
-    (d, *_), maps = {m.shape[0] for m in transport.values()}, {}
+    edges, maps = set(map(tuple, graph.faces[1].tolist())), {}
+    if set(transport) != edges:
+        edge = min(set(transport) ^ edges)
+        state = "has no transport" if edge in edges else "is no edge of the graph, u < v"
+        raise NotASheafError(f"{edge} {state}")
+    d = next(iter(transport.values())).shape[0]
     for tau, (u, v) in enumerate(graph.faces[1].tolist()):
         g = transport[u, v]
         if field.rank(g).value(f"the transport along ({u}, {v})") < d:
@@ -213,10 +218,13 @@ def diffusion(sheaf: CellularSheaf, x: Matrix, num_steps: int) -> Diffusion:
 
     The distance to the limit shrinks at least by (λ_max − λ_min⁺)/(λ_max + λ_min⁺) a step, where
     λ_min⁺ is the smallest eigenvalue that is not zero, σ² of the certified rank of δ₀.
+
+    Raises:
+        LerayError: Over an exact field.
+        UndecidedRankError: The rank of δ₀ is not decided.
     """
     import torch
 
-    assert isinstance(sheaf.field, Floats)
     d, laplacian = sheaf.cochains.d(0), sheaf.laplacian(0)
     rank = sheaf.field.rank(d).value("δ_0")
     sections = sheaf.global_sections()
