@@ -86,3 +86,35 @@ def test_bad_input_is_one_line():
         float_rank(torch.tensor([[float("nan")]]))
     with pytest.raises(ValueError, match="≥ 0"):
         float_rank(torch.ones(1, 1), error=-1.0)
+
+
+def test_the_path_graph_in_single_precision_has_one_component():
+    """Its smallest singular value, 2 sin(π/2n) = 3e-4, lies under NumPy's default tolerance."""
+    n = 10_000
+    d = torch.zeros(n - 1, n)
+    d[range(n - 1), range(n - 1)] = -1
+    d[range(n - 1), range(1, n)] = 1
+    certificate = float_rank(d)
+    assert certificate.exact
+    assert n - certificate.value() == 1
+    assert 2 * np.sin(np.pi / (2 * n)) < n * torch.finfo(torch.float32).eps * 2
+
+
+def test_weights_of_single_precision_are_decided_by_their_own_rounding():
+    """A path of 400 vertices with weights that are no integers: σ_min lies 3 decades above."""
+    rng = np.random.default_rng(0)
+    d = torch.zeros(399, 400)
+    weights = torch.as_tensor(rng.uniform(0.5, 1.5, 399), dtype=torch.float32)
+    d[range(399), range(399)] = -weights
+    d[range(399), range(1, 400)] = weights
+    certificate = float_rank(d)
+    assert not certificate.exact
+    assert certificate.value() == 399
+
+
+def test_a_large_integer_matrix_that_is_not_full_says_by_which_prime():
+    d = torch.zeros(2001, 2001)
+    d[range(2000), range(2000)] = 2
+    certificate = float_rank(d)
+    assert (certificate.value(), certificate.exact) == (2000, False)
+    assert "modulo 2147483647" in certificate.how

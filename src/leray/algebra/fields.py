@@ -23,13 +23,11 @@ import flint
 import numpy as np
 import torch
 
-from leray.algebra.rank import RankCertificate, exact_certificate, float_rank
+from leray.algebra.rank import LARGEST_PRIME, RankCertificate, exact_certificate, float_rank
 from leray.errors import LerayError
 
 Matrix = Any
 """An array of two dimensions: ``numpy.ndarray`` over exact fields, ``torch.Tensor`` over floats."""
-
-LARGEST_PRIME = 2**31 - 1
 
 
 class NoSolutionError(LerayError):

@@ -21,13 +21,18 @@ from typing import Any
 import flint
 import numpy as np
 import torch
+from scipy import sparse
 
+from leray.algebra.elimination import sparse_ranks
 from leray.errors import LerayError
 
 MARGIN = 100.0
 """How far above the error bound the smallest singular value of a decided rank lies."""
 
 LARGEST_INTEGER = 2**53
+DENSE = 4_000_000
+"""Entries of the largest matrix of integers that is ranked densely over ℚ."""
+LARGEST_PRIME = 2**31 - 1
 
 
 class UndecidedRankError(LerayError):
@@ -133,8 +138,9 @@ def exact_certificate(rank: int, shape: tuple[int, int]) -> RankCertificate:
 def float_rank(matrix: torch.Tensor, error: float = 0.0) -> RankCertificate:
     """The certified rank of ``matrix [m, n]``, float32 or float64, on any device.
 
-    Integers within ±2⁵³ are ranked exactly; anything else by its singular values, in float64,
-    with the precision of its own entries as the bound.
+    Integers within ±2⁵³ are ranked exactly; anything else by its singular values, in float64. The
+    bound of float32 is what rounding the entries can do, eps ‖A‖ in Frobenius norm, and no more:
+    a matrix that was computed in float32 is further off, which ``error`` says.
 
     Raises:
         ValueError: An entry is not finite, or ``error`` is negative.
@@ -149,9 +155,11 @@ def float_rank(matrix: torch.Tensor, error: float = 0.0) -> RankCertificate:
     if 0 in shape:
         return exact_certificate(0, shape)
     if error == 0 and is_integer(matrix):
-        return exact_certificate(integer_rank(matrix.to(torch.int64).cpu().numpy()), shape)
-    values = torch.linalg.svdvals(matrix.to(torch.float64))
-    return certify(values.cpu().numpy(), shape, torch.finfo(matrix.dtype).eps, error)
+        return integer_rank(matrix.cpu().numpy())
+    values = torch.linalg.svdvals(matrix.to(torch.float64)).cpu().numpy()
+    if matrix.dtype != torch.float64:
+        error += torch.finfo(matrix.dtype).eps * float(np.linalg.norm(values))
+    return certify(values, shape, torch.finfo(torch.float64).eps, error)
 
 
 def is_integer(matrix: torch.Tensor) -> bool:
@@ -160,9 +168,22 @@ def is_integer(matrix: torch.Tensor) -> bool:
     return small and bool((matrix == matrix.round()).all())
 
 
-def integer_rank(matrix: np.ndarray) -> int:
-    """The rank over ℚ of ``matrix [m, n]`` of integers."""
+def integer_rank(matrix: np.ndarray) -> RankCertificate:
+    """The rank over ℚ of ``matrix [m, n]`` of integers.
+
+    Exact up to ``DENSE`` entries; beyond by sparse elimination modulo 2³¹ − 1, which is exact too
+    where the rank is full, and says so where it is not.
+    """
     m, n = matrix.shape
-    if 0 in (m, n):
-        return 0
-    return flint.fmpz_mat(m, n, matrix.ravel().tolist()).rank()
+    if m * n > DENSE:
+        (found,) = sparse_ranks([sparse.csc_array(matrix, dtype=np.int64)], LARGEST_PRIME)
+        return modular_certificate(found, (m, n))
+    entries = matrix.astype(np.int64).ravel().tolist()
+    return exact_certificate(flint.fmpz_mat(m, n, entries).rank() if entries else 0, (m, n))
+
+
+def modular_certificate(rank: int, shape: tuple[int, int]) -> RankCertificate:
+    """The certificate over ℚ of a rank found modulo 2³¹ − 1: exact where it cannot be more."""
+    if rank == min(shape):
+        return exact_certificate(rank, shape)
+    return RankCertificate(rank=rank, shape=shape, exact=False, modulus=LARGEST_PRIME)

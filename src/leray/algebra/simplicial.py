@@ -9,7 +9,7 @@ Source: Hatcher, Algebraic Topology (2002), 2.1 and 3.1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise
 
@@ -18,13 +18,18 @@ from scipy import sparse
 
 from leray.algebra.complexes import CochainComplex
 from leray.algebra.elimination import sparse_ranks
-from leray.algebra.fields import GF, LARGEST_PRIME, Field, PrimeField
-from leray.algebra.rank import RankCertificate, exact_certificate, integer_rank
+from leray.algebra.fields import GF, Field, PrimeField
+from leray.algebra.rank import (
+    DENSE,
+    LARGEST_PRIME,
+    RankCertificate,
+    exact_certificate,
+    integer_rank,
+    modular_certificate,
+)
 from leray.errors import LerayError
 
 MOST_VERTICES_OF_A_FACET = 20
-DENSE = 4_000_000
-"""Entries of the largest matrix that is ranked densely over ℚ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,17 +119,16 @@ class SimplicialComplex:
         """The rank of every δ_k, by sparse elimination.
 
         Over ℚ the matrices are ranked exactly up to ``DENSE`` entries, and beyond modulo 2³¹ − 1,
-        which the certificate says.
+        which the certificate says where that leaves a doubt.
         """
         shapes = [(after, before) for before, after in pairwise(self.f_vector)]
         if isinstance(field, PrimeField):
             found = sparse_ranks(self.coboundaries, field.p)
             return tuple(exact_certificate(r, s) for r, s in zip(found, shapes, strict=True))
         if all(rows * columns <= DENSE for rows, columns in shapes):
-            found = [integer_rank(c.toarray()) for c in self.coboundaries]
-            return tuple(exact_certificate(r, s) for r, s in zip(found, shapes, strict=True))
+            return tuple(integer_rank(c.toarray()) for c in self.coboundaries)
         modular = self.ranks(GF(LARGEST_PRIME))
-        return tuple(replace(c, exact=False, modulus=LARGEST_PRIME) for c in modular)
+        return tuple(modular_certificate(c.rank, c.shape) for c in modular)
 
     def betti_numbers(self, field: Field) -> tuple[int, ...]:
         """dim Hᵏ from degree 0 to the dimension, from :meth:`ranks`."""
