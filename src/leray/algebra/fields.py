@@ -147,9 +147,6 @@ class _Exact(Field):
     def size(self, a: Matrix) -> float:
         return float(np.count_nonzero(a != self.zero)) if a.size else 0.0
 
-    def rank(self, a: Matrix, error: float = 0.0) -> RankCertificate:  # noqa: ARG002
-        return exact_certificate(len(self.echelon(a)[1]), a.shape)
-
     def kernel(self, a: Matrix) -> Matrix:
         rows, pivots = self.echelon(a)
         free = [j for j in range(a.shape[1]) if j not in set(pivots)]
@@ -203,6 +200,10 @@ class Rationals(_Exact):
 
     def scale(self, number: int, a: Matrix) -> Matrix:
         return a * flint.fmpq(number)
+
+    def rank(self, a: Matrix, error: float = 0.0) -> RankCertificate:  # noqa: ARG002
+        integers, _ = self._flint(a).numer_denom()
+        return exact_certificate(integers.rank() if a.size else 0, a.shape)
 
     def echelon(self, a: Matrix) -> tuple[Matrix, list[int]]:
         if 0 in a.shape:
