@@ -1,0 +1,83 @@
+"""Complexes of cells: cells of every dimension, sparse coboundaries, Betti numbers at size.
+
+A complex of cells has f_k cells of dimension k and matrices of integers δ_k, ``[f_{k+1}, f_k]``,
+with δ_{k+1} δ_k = 0: the signs with which a k-cell stands in the boundary of a (k + 1)-cell. What
+follows from these alone stands here, for triangulations and for voxels.
+
+Source: Hatcher, Algebraic Topology (2002), 2.2.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from scipy import sparse
+
+from leray.algebra.complexes import CochainComplex
+from leray.algebra.elimination import sparse_ranks
+from leray.algebra.fields import GF, LARGEST_PRIME, Field, PrimeField
+from leray.algebra.rank import RankCertificate, exact_certificate, integer_rank
+
+DENSE = 4_000_000
+"""Entries of the largest matrix that is ranked densely over ℚ."""
+
+
+class CellComplex(ABC):
+    """A finite complex of cells."""
+
+    @property
+    @abstractmethod
+    def f_vector(self) -> tuple[int, ...]:
+        """How many cells of every dimension."""
+
+    @property
+    @abstractmethod
+    def coboundaries(self) -> tuple[sparse.csc_array, ...]:
+        """δ_k, ``[f_{k+1}, f_k]`` of integers, for k = 0 … dimension − 1."""
+
+    @property
+    def dimension(self) -> int:
+        return len(self.f_vector) - 1
+
+    @property
+    def euler_characteristic(self) -> int:
+        """Σ (−1)ᵏ f_k."""
+        return sum((-1) ** k * n for k, n in enumerate(self.f_vector))
+
+    def cochains(self, field: Field) -> CochainComplex:
+        """The cochain complex over ``field``, dense."""
+        if not self.dimension:
+            return CochainComplex.spaces(self.f_vector, field)
+        return CochainComplex.of([c.toarray() for c in self.coboundaries], field)
+
+    def ranks(self, field: Field) -> tuple[RankCertificate, ...]:
+        """The rank of every δ_k, by sparse elimination.
+
+        Over ℚ the matrices are ranked exactly up to ``DENSE`` entries, and beyond modulo 2³¹ − 1,
+        which the certificate says.
+        """
+        shapes = [(after, before) for before, after in pairwise(self.f_vector)]
+        if isinstance(field, PrimeField):
+            found = self._modular_ranks(field.p)
+            return tuple(exact_certificate(r, s) for r, s in zip(found, shapes, strict=True))
+        if all(rows * columns <= DENSE for rows, columns in shapes):
+            found = [integer_rank(c.toarray()) for c in self.coboundaries]
+            return tuple(exact_certificate(r, s) for r, s in zip(found, shapes, strict=True))
+        modular = self.ranks(GF(LARGEST_PRIME))
+        return tuple(replace(c, exact=False, modulus=LARGEST_PRIME) for c in modular)
+
+    def betti_numbers(self, field: Field) -> tuple[int, ...]:
+        """dim Hᵏ from degree 0 to the dimension, from :meth:`ranks`."""
+        return self.betti_from(self.ranks(field))
+
+    def betti_from(self, certificates: Sequence[RankCertificate]) -> tuple[int, ...]:
+        """dim Hᵏ = f_k − rank δ_k − rank δ_{k−1} for ranks that are known."""
+        ranks = [0, *(c.value() for c in certificates), 0]
+        return tuple(n - ranks[k] - ranks[k + 1] for k, n in enumerate(self.f_vector))
+
+    def _modular_ranks(self, p: int) -> list[int]:
+        """The ranks of δ_0, δ_1, … modulo p; by their transposes where these stay sparser."""
+        return sparse_ranks(self.coboundaries, p)
