@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 
 from scipy import sparse
@@ -33,7 +34,7 @@ class CellComplex(ABC):
     def f_vector(self) -> tuple[int, ...]:
         """How many cells of every dimension."""
 
-    @property
+    @cached_property
     @abstractmethod
     def coboundaries(self) -> tuple[sparse.csc_array, ...]:
         """δ_k, ``[f_{k+1}, f_k]`` of integers, for k = 0 … dimension − 1."""
@@ -79,5 +80,5 @@ class CellComplex(ABC):
         return tuple(n - ranks[k] - ranks[k + 1] for k, n in enumerate(self.f_vector))
 
     def _modular_ranks(self, p: int) -> list[int]:
-        """The ranks of δ_0, δ_1, … modulo p; by their transposes where these stay sparser."""
+        """The ranks of δ_0, δ_1, … modulo p; a subclass may go by boundaries if these fill less."""
         return sparse_ranks(self.coboundaries, p)
