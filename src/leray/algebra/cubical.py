@@ -24,6 +24,9 @@ from leray.algebra.cells import CellComplex
 from leray.algebra.elimination import sparse_ranks
 from leray.errors import LerayError
 
+SOLID = 0.7
+"""The part of voxels that are there from which on coboundaries stay sparser than boundaries."""
+
 
 @dataclass(frozen=True, eq=False)
 class CubicalComplex(CellComplex):
@@ -93,10 +96,13 @@ class CubicalComplex(CellComplex):
         return grid
 
     def _modular_ranks(self, p: int) -> list[int]:
-        """By boundaries: reduced ones of squares stay short, reduced coboundaries of edges do not.
+        """By boundaries, or in solids with few holes by coboundaries.
 
-        On 70³ random voxels that takes 0.6 s in place of 5 s.
+        What is not reduced at once fills in; on 70³ random voxels, half of them there, boundaries
+        take 0.6 s and coboundaries 5 s; with four in five there 2 s and 0.4 s.
         """
+        if self.voxels.mean() > SOLID:
+            return super()._modular_ranks(p)
         boundaries = [d.T.tocsc() for d in reversed(self.coboundaries)]
         return sparse_ranks(boundaries, p)[::-1]
 
