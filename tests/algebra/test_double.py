@@ -119,7 +119,7 @@ def sequences(double):
 
 
 @every_field
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(SEEDS)
 def test_oracle_every_page_is_known_from_the_shapes(field, seed):
     """And both abutments are the graded cohomology of the total complex."""
@@ -135,7 +135,7 @@ def test_oracle_every_page_is_known_from_the_shapes(field, seed):
 
 
 @every_field
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(SEEDS)
 def test_identity_the_second_pages_are_iterated_cohomology(field, seed):
     rng = np.random.default_rng(seed)
@@ -171,7 +171,7 @@ def test_oracle_a_staircase_has_a_long_differential_one_way_and_none_the_other(f
 
 
 @every_field
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(SEEDS)
 def test_identity_the_total_complex_of_a_tensor_product_is_the_tensor_product(field, seed):
     rng = np.random.default_rng(seed)
