@@ -69,7 +69,7 @@ class DoubleComplex:
             self._check_square("d_h", (p, q), self.d_h(p + 1, q), self.d_h(p, q))
         for p, q in self.vertical:
             self._check_square("d_v", (p, q), self.d_v(p, q + 1), self.d_v(p, q))
-        for p, q in {*self.horizontal, *self.vertical}:
+        for p, q in sorted({*self.horizontal, *self.vertical}):
             self._check_commutes(p, q)
 
     def _check_shape(self, name: str, start: Place, end: Place, m: Matrix) -> None:
