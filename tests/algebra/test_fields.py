@@ -73,6 +73,12 @@ def test_fractions_have_residues():
         GF(5).matrix([[Fraction(1, 10)]])
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.uint64])
+def test_entries_of_every_width_have_residues_modulo_large_primes(dtype):
+    for p in (2, 257, 2**31 - 1):
+        assert (GF(p).matrix(np.array([[0, 1]], dtype=dtype)) == np.array([[0, 1]])).all()
+
+
 def test_names():
     assert [field_named(n).name for n in ("q", "7", "float32")] == ["Q", "GF(7)", "float32"]
     for bad in ("R", "4", "0", "-3", str(2**31)):

@@ -164,9 +164,9 @@ class CochainComplex:
                 shape = (self.dim(p) * other.dim(n + 1 - p), self.dim(s) * other.dim(n - s))
                 if s == p:
                     sign = f.scale((-1) ** (p % 2), f.identity(self.dim(p)))
-                    row.append(_kronecker(sign, other.d(n - p), f))
+                    row.append(kronecker(sign, other.d(n - p), f))
                 elif s == p - 1:
-                    row.append(_kronecker(self.d(s), f.identity(other.dim(n - s)), f))
+                    row.append(kronecker(self.d(s), f.identity(other.dim(n - s)), f))
                 else:
                     row.append(f.zeros(*shape))
             rows.append(row)
@@ -361,7 +361,8 @@ def _diagonal(a: Matrix, b: Matrix, f: Field) -> Matrix:
     )
 
 
-def _kronecker(a: Matrix, b: Matrix, f: Field) -> Matrix:
+def kronecker(a: Matrix, b: Matrix, f: Field) -> Matrix:
+    """The matrix of a ⊗ b, the pairs of basis vectors in Kronecker's order."""
     rows, columns = a.shape[0] * b.shape[0], a.shape[1] * b.shape[1]
     if 0 in (rows, columns):
         return f.zeros(rows, columns)

@@ -36,7 +36,7 @@ def sparse_ranks(differentials: Sequence[sparse.csc_array], p: int) -> list[int]
         if cleared is None:
             cleared = np.zeros(num_columns, dtype=np.bool_)
         pivots = np.full(num_rows, _FREE, dtype=np.int64)
-        data = np.mod(d.data, p).astype(np.int64)
+        data = np.mod(d.data.astype(np.int64), p)
         _reduce(d.indptr.astype(np.int64), d.indices.astype(np.int64), data, cleared, p, pivots)
         cleared = pivots != _FREE
         ranks.append(int(cleared.sum()))

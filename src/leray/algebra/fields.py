@@ -245,6 +245,8 @@ class PrimeField(_Exact):
             raise ValueError(f"a matrix has two dimensions; got {given.ndim}")
         if given.size and given.dtype.kind not in "iub":
             given = np.vectorize(self._residue, otypes=[np.int64])(given)
+        if given.dtype != np.uint64:  # p may not fit into a shorter type, nor into a boolean
+            given = given.astype(np.int64)
         return np.mod(given, self.p).astype(np.int64)
 
     def mul(self, a: Matrix, b: Matrix) -> Matrix:

@@ -11,29 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, pairwise
+from itertools import combinations, permutations
 
 import numpy as np
 from scipy import sparse
 
-from leray.algebra.complexes import CochainComplex
-from leray.algebra.elimination import sparse_ranks
-from leray.algebra.fields import GF, Field, PrimeField
-from leray.algebra.rank import (
-    DENSE,
-    LARGEST_PRIME,
-    RankCertificate,
-    exact_certificate,
-    integer_rank,
-    modular_certificate,
-)
+from leray.algebra.cells import CellComplex
 from leray.errors import LerayError
 
 MOST_VERTICES_OF_A_FACET = 20
 
 
 @dataclass(frozen=True, eq=False)
-class SimplicialComplex:
+class SimplicialComplex(CellComplex):
     """A finite simplicial complex.
 
     >>> SimplicialComplex.of([(0, 1), (1, 2), (0, 2)]).f_vector
@@ -81,18 +71,9 @@ class SimplicialComplex:
         return rows
 
     @property
-    def dimension(self) -> int:
-        return len(self.keys) - 1
-
-    @property
     def f_vector(self) -> tuple[int, ...]:
         """How many faces of every dimension."""
         return tuple(map(len, self.keys))
-
-    @property
-    def euler_characteristic(self) -> int:
-        """Σ (−1)ᵏ f_k."""
-        return sum((-1) ** k * n for k, n in enumerate(self.f_vector))
 
     @cached_property
     def coboundaries(self) -> tuple[sparse.csc_array, ...]:
@@ -109,35 +90,35 @@ class SimplicialComplex:
             made.append(sparse.csc_array((signs, (rows, columns)), shape=shape))
         return tuple(made)
 
-    def cochains(self, field: Field) -> CochainComplex:
-        """The cochain complex over ``field``, dense."""
-        if not self.dimension:
-            return CochainComplex.spaces(self.f_vector, field)
-        return CochainComplex.of([c.toarray() for c in self.coboundaries], field)
+    def places(self, faces: np.ndarray) -> np.ndarray:
+        """Where faces of one dimension stand in :attr:`faces`; −1 for what is no face.
 
-    def ranks(self, field: Field) -> tuple[RankCertificate, ...]:
-        """The rank of every δ_k, by sparse elimination.
-
-        Over ℚ the matrices are ranked exactly up to ``DENSE`` entries, and beyond modulo 2³¹ − 1,
-        which the certificate says where that leaves a doubt.
+        Args:
+            faces: Increasing vertices, ``[m, k + 1]``.
         """
-        shapes = [(after, before) for before, after in pairwise(self.f_vector)]
-        if isinstance(field, PrimeField):
-            found = sparse_ranks(self.coboundaries, field.p)
-            return tuple(exact_certificate(r, s) for r, s in zip(found, shapes, strict=True))
-        if all(rows * columns <= DENSE for rows, columns in shapes):
-            return tuple(integer_rank(c.toarray()) for c in self.coboundaries)
-        modular = self.ranks(GF(LARGEST_PRIME))
-        return tuple(modular_certificate(c.rank, c.shape) for c in modular)
+        k = faces.shape[1] - 1
+        if k > self.dimension:
+            return np.full(len(faces), -1)
+        coded = np.searchsorted(self.names, faces)
+        found = np.minimum(_place(self.keys, coded), len(self.keys[k]) - 1)
+        return np.where((self.faces[k][found] == faces).all(axis=1), found, -1)
 
-    def betti_numbers(self, field: Field) -> tuple[int, ...]:
-        """dim Hᵏ from degree 0 to the dimension, from :meth:`ranks`."""
-        return self.betti_from(self.ranks(field))
+    def subdivision(self) -> SimplicialComplex:
+        """The barycentric subdivision: a vertex for every face, a simplex for every flag of faces.
 
-    def betti_from(self, certificates: Sequence[RankCertificate]) -> tuple[int, ...]:
-        """dim Hᵏ = f_k − rank δ_k − rank δ_{k−1} for ranks that are known."""
-        ranks = [0, *(c.value() for c in certificates), 0]
-        return tuple(n - ranks[k] - ranks[k + 1] for k, n in enumerate(self.f_vector))
+        The vertices are numbered as the faces, by dimension and place: 0 … f_0 − 1 are the old
+        vertices. Cost: (k + 1)! simplices for every maximal face of dimension k.
+        """
+        found: list[list[int]] = []
+        first = np.cumsum([0, *self.f_vector])
+        for k, rows in enumerate(self._coded):
+            covered = np.diff(self.coboundaries[k].indptr) if k < self.dimension else 0
+            whole = rows[np.broadcast_to(covered, len(rows)) == 0]
+            for order in permutations(range(k + 1)):
+                flag = [np.sort(whole[:, order[: j + 1]], axis=1) for j in range(k + 1)]
+                barycentres = [first[j] + _place(self.keys, part) for j, part in enumerate(flag)]
+                found += np.stack(barycentres, axis=1).tolist()
+        return SimplicialComplex.of(found)
 
 
 def _by_size(facets: Iterable[Sequence[int]] | np.ndarray) -> list[np.ndarray]:
