@@ -75,6 +75,23 @@ class SimplicialComplex:
             rows.append(np.concatenate([rows[-1][head], last[:, None]], axis=1))
         return rows
 
+    def places(self, faces: np.ndarray) -> np.ndarray:
+        """Where faces of one dimension stand among all of it, ``[m, k + 1]`` of vertices → ``[m]``.
+
+        Raises:
+            LerayError: One of them is no face of the complex.
+        """
+        rows = _checked(faces)
+        k = rows.shape[1] - 1
+        if k > self.dimension:
+            raise LerayError(f"{rows[0].tolist()} is no face: the dimension is {self.dimension}")
+        coded = np.searchsorted(self.names, rows).clip(max=len(self.names) - 1)
+        found = _place(self.keys, coded).clip(max=len(self.keys[k]) - 1)
+        there = (self.faces[k][found] == rows).all(axis=1)
+        if not there.all():
+            raise LerayError(f"{rows[int(there.argmin())].tolist()} is no face of the complex")
+        return found
+
     @property
     def dimension(self) -> int:
         return len(self.keys) - 1
