@@ -134,3 +134,11 @@ def test_bad_facets_are_one_line():
         SimplicialComplex.of([(0, 1, 2), (3, 1, 3)])
     with pytest.raises(LerayError, match="1 to 20 vertices; got 25"):
         SimplicialComplex.of([tuple(range(25))])
+
+
+def test_places_of_faces_and_of_what_is_none():
+    space = SimplicialComplex.of([(3, 5), (5, 9)])
+    assert space.places(np.array([[9, 5], [3, 5], [3, 9], [3, 4], [-1, 3]])).tolist() == [
+        1, 0, -1, -1, -1,
+    ]  # fmt: skip
+    assert space.places(np.array([[3, 5, 9]])).tolist() == [-1]

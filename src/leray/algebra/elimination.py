@@ -12,7 +12,7 @@ Bauer, Ripser (J. Appl. Comput. Topology 2021) for apparent pairs and columns as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy import sparse
 
 from leray.evidence.compiled import compiled
 
-_FREE = -1
+FREE = -1
 
 
 def sparse_ranks(differentials: Sequence[sparse.csc_array], p: int) -> list[int]:
@@ -29,18 +29,26 @@ def sparse_ranks(differentials: Sequence[sparse.csc_array], p: int) -> list[int]
     Cost: nearly linear in the entries where columns stay sparse, cubic in the worst case; memory
     for the columns that had to be reduced.
     """
-    ranks, cleared = [], None
+    return [int((owners != FREE).sum()) for owners in sparse_pivots(differentials, p)]
+
+
+def sparse_pivots(differentials: Iterable[sparse.csc_array], p: int) -> Iterator[np.ndarray]:
+    """For d_0, d_1, … as above, the column that owns each row, ``[rows]``; ``FREE`` where none.
+
+    Where cells stand in the order of a filtration these are the pairs of persistent cohomology: the
+    column is born, and its row kills it.
+    """
+    cleared = None
     for d in differentials:
         d.sort_indices()
         num_rows, num_columns = cast("tuple[int, int]", d.shape)
         if cleared is None:
             cleared = np.zeros(num_columns, dtype=np.bool_)
-        pivots = np.full(num_rows, _FREE, dtype=np.int64)
+        pivots = np.full(num_rows, FREE, dtype=np.int64)
         data = np.mod(d.data.astype(np.int64), p)
         _reduce(d.indptr.astype(np.int64), d.indices.astype(np.int64), data, cleared, p, pivots)
-        cleared = pivots != _FREE
-        ranks.append(int(cleared.sum()))
-    return ranks
+        cleared = pivots != FREE
+        yield pivots
 
 
 @compiled
@@ -54,7 +62,7 @@ def _reduce(starts, rows, values, cleared, p, pivots):  # noqa: PLR0912, PLR0915
     pool_starts = np.empty(1024, dtype=np.int64)
     pool_starts[0] = 0
     num_kept = 0
-    kept = np.full(len(pivots), _FREE, dtype=np.int64)  # place in the pool, by pivot row
+    kept = np.full(len(pivots), FREE, dtype=np.int64)  # place in the pool, by pivot row
     heap, weights = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
     for j in range(len(starts) - 2, -1, -1):
         if cleared[j]:
@@ -64,7 +72,7 @@ def _reduce(starts, rows, values, cleared, p, pivots):  # noqa: PLR0912, PLR0915
             a += 1
         if a == b:
             continue
-        if pivots[rows[a]] == _FREE:
+        if pivots[rows[a]] == FREE:
             pivots[rows[a]] = j
             continue
         if b - a > len(heap):
@@ -77,7 +85,7 @@ def _reduce(starts, rows, values, cleared, p, pivots):  # noqa: PLR0912, PLR0915
             if value == 0:
                 continue
             owner = pivots[row]
-            if owner == _FREE:
+            if owner == FREE:
                 pivots[row] = j
                 kept[row] = num_kept
                 start = pool_starts[num_kept]
@@ -97,7 +105,7 @@ def _reduce(starts, rows, values, cleared, p, pivots):  # noqa: PLR0912, PLR0915
                     pool_starts = _doubled(pool_starts)
                 pool_starts[num_kept] = end
                 break
-            if kept[row] == _FREE:
+            if kept[row] == FREE:
                 first, last = starts[owner], starts[owner + 1]
                 own_rows, own_values = rows[first:last], values[first:last]
             else:

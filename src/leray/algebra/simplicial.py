@@ -94,14 +94,18 @@ class SimplicialComplex(CellComplex):
         """Where faces of one dimension stand in :attr:`faces`; −1 for what is no face.
 
         Args:
-            faces: Increasing vertices, ``[m, k + 1]``.
+            faces: Vertices in any order, ``[m, k + 1]``.
+
+        Raises:
+            LerayError: A face has a vertex twice.
         """
-        k = faces.shape[1] - 1
+        rows = _checked(faces)
+        k = rows.shape[1] - 1
         if k > self.dimension:
-            return np.full(len(faces), -1)
-        coded = np.searchsorted(self.names, faces)
-        found = np.minimum(_place(self.keys, coded), len(self.keys[k]) - 1)
-        return np.where((self.faces[k][found] == faces).all(axis=1), found, -1)
+            return np.full(len(rows), -1)
+        coded = np.searchsorted(self.names, rows).clip(max=len(self.names) - 1)
+        found = _place(self.keys, coded).clip(max=len(self.keys[k]) - 1)
+        return np.where((self.faces[k][found] == rows).all(axis=1), found, -1)
 
     def subdivision(self) -> SimplicialComplex:
         """The barycentric subdivision: a vertex for every face, a simplex for every flag of faces.

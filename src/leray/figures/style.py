@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Picture:
         caption: What is drawn, from which data, n, and the kind and level of the intervals.
         alt: What a person who cannot see it should know.
         svg: A complete SVG document, without the XML declaration.
+        png: The same in pixels, where it was asked for.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Picture:
     caption: str
     alt: str
     svg: str
+    png: bytes = b""
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -125,16 +128,39 @@ def smooth(name: str) -> Colormap:
     return mpl.colormaps[name].resampled(48)
 
 
-def to_picture(figure: Figure, *, name: str, title: str, caption: str, alt: str) -> Picture:
-    """The figure as an SVG that a screen reader can name; call it inside `house_style`."""
-    out = io.StringIO()
+def to_picture(
+    figure: Figure, *, name: str, title: str, caption: str, alt: str, pixels: bool = False
+) -> Picture:
+    """The figure as an SVG that a screen reader can name; call it inside `house_style`.
+
+    Args:
+        pixels: As a PNG too.
+    """
+    out, raster = io.StringIO(), io.BytesIO()
     with warnings.catch_warnings():
         # The reader's own font draws the text: what the measuring font lacks does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(out, format="svg", metadata=nothing)
+        if pixels:
+            about = {"Software": None, "Title": title, "Description": alt}
+            figure.savefig(raster, format="png", dpi=200, metadata=about)
     svg = _self_contained(out.getvalue(), name, title, alt)
-    return Picture(name=name, title=title, caption=caption, alt=alt, svg=svg)
+    png = raster.getvalue()
+    return Picture(name=name, title=title, caption=caption, alt=alt, svg=svg, png=png)
+
+
+def note(figure: Figure, text: str, *, left: float = 0.12, bottom: float = 0.1) -> None:
+    """A caption on the figure itself, for one that leaves its page; lines as :func:`lines` cuts."""
+    width, height = figure.get_size_inches()
+    shown = lines(_NOT_XML.sub("\ufffd", text), width - 2 * left)
+    figure.text(left / width, bottom / height, shown, color=QUIET,
+                size=7.5, va="bottom", linespacing=1.35)  # fmt: skip
+
+
+def lines(text: str, width: float) -> str:
+    """Words in lines that fit into ``width`` inches at the size of a note."""
+    return "\n".join(textwrap.wrap(text, max(20, int(width / 0.056))))
 
 
 _ID = re.compile(r'\bid="([^"]+)"')
