@@ -216,6 +216,9 @@ def test_refusals() -> None:
         )
     with pytest.raises(ValueError, match="a defect alone says nothing"):
         exactness_defect(a, b, null="rotated", generator=g, num_null=0)
+    report = exactness_defect(a, b, null="rotated", generator=g, num_null=1)
+    with pytest.raises(ValueError, match="of must be one of composition, violation, homology"):
+        report.p_value("exactness")
     with pytest.raises(ValueError, match="tau must be > 0"):
         smooth_defect(a, b, 0.0)
     with pytest.raises(LerayError, match="rank of A must be 0 to 4; got 5"):

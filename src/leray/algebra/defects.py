@@ -26,7 +26,6 @@ Comp. 1973); Tikhonov's regularised projectors; Phipson and Smyth (2010) for the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +35,7 @@ from leray.algebra.nulls import NULLS, Initialise, Null, draw
 from leray.algebra.rank import RankCertificate, float_rank
 from leray.errors import LerayError
 
+STATISTICS = ("composition", "violation", "homology")
 ENTRIES = 2**22
 """How many entries are drawn from a null at once."""
 
@@ -156,11 +156,16 @@ class ExactnessDefect:
         found = [self.dim - a.value("A") - b.value("B") for a, b in self.ranks]
         return torch.tensor(found).reshape(self.composition.shape)
 
-    def p_value(self, of: Literal["composition", "violation", "homology"]) -> Tensor:
+    def p_value(self, of: str) -> Tensor:
         """(1 + draws at most as large) / (1 + draws): how often chance is as exact, ``[*batch]``.
 
         One-sided, for one pair and one number; correct it for how many were looked at.
+
+        Args:
+            of: ``composition``, ``violation`` or ``homology``.
         """
+        if of not in STATISTICS:
+            raise ValueError(f"of must be one of {', '.join(STATISTICS)}; got {of!r}")
         draws, seen = getattr(self, f"null_{of}"), getattr(self, of)
         return (1.0 + (draws <= seen).sum(0).double()) / (1 + draws.shape[0])
 
@@ -169,7 +174,7 @@ class ExactnessDefect:
         for k, (a, b) in enumerate(self.ranks):
             delta = str(self.dim - a.rank - b.rank) if a.decided and b.decided else "undecided"
             lines.append(f"dim V = {self.dim}, dim ker B − rank A = {delta}{self._widest(k)}")
-            for name in ("composition", "violation", "homology"):
+            for name in STATISTICS:
                 seen = getattr(self, name).reshape(-1)[k]
                 draws = getattr(self, f"null_{name}").reshape(-1, len(self.ranks))[:, k]
                 low, high = draws.quantile(0.025), draws.quantile(0.975)

@@ -140,25 +140,31 @@ class ShortExactSequence:
     def _chosen(self) -> dict[tuple[str, int], Cohomology]:
         return {}
 
-    def long_exact_sequence(self) -> LongExactSequence:
+    def long_exact_sequence(
+        self, called: tuple[str, str, str] = ("A", "B", "C")
+    ) -> LongExactSequence:
         """… → Hⁿ(A) → Hⁿ(B) → Hⁿ(C) → Hⁿ⁺¹(A) → …, checked at every node.
+
+        Args:
+            called: What the three complexes are called in the names of the nodes.
 
         Raises:
             NotExactError: A node is not exact, which over floats means that precision ran out.
         """
         field, maps, names, sizes = self.field, [], [], []
+        label = dict(zip("ABC", called, strict=True))
         for n in self.degrees:
             for which, m, after in (("A", self.f, "B"), ("B", self.g, "C")):
                 basis = self.cohomology(which, n).basis
                 sizes.append(field.size(m.at(n)) * field.size(basis))
                 image = field.mul(m.at(n), basis)
                 maps.append(self.cohomology(after, n).classes(image, sizes[-1]))
-                names.append(f"H^{n}({which})")
+                names.append(f"H^{n}({label[which]})")
             maps.append(self.connecting_homomorphism(n))
-            names.append(f"H^{n}(C)")
+            names.append(f"H^{n}({label['C']})")
             lifts = field.magnification(self.g.at(n)) * field.magnification(self.f.at(n + 1))
             sizes.append(field.size(self.f.target.d(n)) * lifts)
-        names.append(f"H^{self.degrees[-1] + 1}(A)")
+        names.append(f"H^{self.degrees[-1] + 1}({label['A']})")
         errors = tuple(field.tolerance * size for size in sizes)
         return LongExactSequence(tuple(maps), tuple(names), field, errors)
 
