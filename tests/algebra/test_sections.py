@@ -167,6 +167,9 @@ def test_oracle_integers_are_exact_over_the_rationals():
     long = graph_sheaf(path(40), np.tile(maps[:1], (39, 1, 1, 1)), Q)
     with pytest.raises(LerayError, match="too large to lift"):
         long.sections()
+    # 2³¹ is 1 modulo 2³¹ − 1: what solves the equation there lifts, and does not solve it over ℚ.
+    with pytest.raises(LerayError, match="too large to lift"):
+        graph_sheaf(path(2), np.array([[[[2**31]], [[1]]]]), Q).sections()
     floats = graph_sheaf(path(40), np.tile(maps[:1], (39, 1, 1, 1)).astype(float), Floats())
     assert not floats.sections().certificate.exact
     assert floats.sections().basis.shape[1] == 1
