@@ -9,15 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algebra.spaces import KLEIN, TORUS, random_automorphism, sphere
+from leray.algebra.connections import connection_sheaf, holonomy
+from leray.algebra.diffusion import diffusion
 from leray.algebra.fields import GF, Floats, Q
-from leray.algebra.sheaves import (
-    CellularSheaf,
-    NotASheafError,
-    connection_sheaf,
-    constant_sheaf,
-    diffusion,
-    holonomy,
-)
+from leray.algebra.posets import NotASheafError
+from leray.algebra.sheaves import CellularSheaf, constant_sheaf
 from leray.algebra.simplicial import SimplicialComplex
 from leray.errors import LerayError
 
@@ -145,3 +141,20 @@ def test_oracle_a_skyscraper_has_its_stalk_as_sections(field):
     }
     sheaf = CellularSheaf(graph, stalks, (maps,), field)
     assert sheaf.cochains.betti_numbers() == (3, 0)
+
+
+def test_ways_are_compared_relative_to_the_larger_of_them():
+    """One way is exactly zero, the other up to rounding, as 0.1 · 0.3 − 0.3 · 0.1 is not quite."""
+    field, disc = Floats(), SimplicialComplex.of([(0, 1, 2)])
+    good = constant_sheaf(disc, 1, field)
+    first, second = dict(good.restrictions[0]), dict(good.restrictions[1])
+    stalks = ((1, 1, 1), (2, 1, 1), (1,))
+    first[0, 0], first[1, 0] = field.matrix([[0.7], [-0.1]]), field.zeros(2, 1)
+    second[0, 0] = field.matrix([[0.3, 2.1 + 1e-15]])
+    for way in ((0, 1), (1, 2), (2, 1), (2, 2)):
+        first[way] = field.zeros(1, 1)
+    assert field.size(field.mul(second[0, 0], first[0, 0])) > 0
+    CellularSheaf(disc, stalks, (first, second), field)
+    second[0, 0] = field.matrix([[0.3, 2.1 + 1e-6]])
+    with pytest.raises(NotASheafError, match="two ways"):
+        CellularSheaf(disc, stalks, (first, second), field)

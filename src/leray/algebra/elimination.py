@@ -1,10 +1,13 @@
-"""Ranks of the sparse differentials of a complex over GF(p), by columns.
+"""Ranks of the sparse differentials of a complex over GF(p), and kernels, by columns.
 
 Columns are reduced from the last to the first, each by its first row that is not zero (its pivot),
 against the columns that already own that row. Two facts make it nearly linear on the complexes of
 topology: a row that is a pivot of d_{n−1} is a column of d_n that needs no work, for it reduces to
 zero (clearing); and where faces stand in lexicographic order most columns own their first row as
 they are (apparent pairs).
+
+A kernel comes from the same reduction of the transpose: its columns are the equations, and each
+that is left gives the unknown that it owns by those after it, so values are put in backwards.
 
 Source: Chen and Kerber, Persistent homology computation with a twist (EuroCG 2011) for clearing;
 Bauer, Ripser (J. Appl. Comput. Topology 2021) for apparent pairs and columns as heaps.
@@ -51,12 +54,55 @@ def sparse_pivots(differentials: Iterable[sparse.csc_array], p: int) -> Iterator
         yield pivots
 
 
+def sparse_kernel(a: sparse.csr_array, p: int) -> np.ndarray:
+    """A basis of {x : a x = 0 modulo p}, ``[n, n − rank]``, the identity on unknowns without owner.
+
+    Cost: that of the reduction, which stays small where every equation gives an unknown by few
+    later ones, such as the vertices of a tree by their parents; and one product of what is left
+    with the basis.
+    """
+    a.sort_indices()
+    num_equations, num_unknowns = cast("tuple[int, int]", a.shape)
+    owners = np.full(num_unknowns, _FREE, dtype=np.int64)
+    starts, unknowns = a.indptr.astype(np.int64), a.indices.astype(np.int64)
+    values = np.mod(a.data, p).astype(np.int64)
+    none = np.zeros(num_equations, dtype=np.bool_)
+    kept, pool = _reduce(starts, unknowns, values, none, p, owners)
+    free = np.flatnonzero(owners == _FREE)
+    out = np.zeros((num_unknowns, len(free)), dtype=np.int64)
+    out[free, np.arange(len(free))] = 1
+    _substitute((starts, unknowns, values), pool, owners, kept, p, out)
+    return out
+
+
+@compiled
+def _substitute(equations, pool, owners, kept, p, out):
+    """The owned rows of ``out`` from the last to the first, each from its equation."""
+    for row in range(len(owners) - 1, -1, -1):
+        owner = owners[row]
+        if owner == _FREE:
+            continue
+        starts, unknowns, values = equations
+        if kept[row] != _FREE:
+            owner = kept[row]
+            starts, unknowns, values = pool
+        first, last = starts[owner], starts[owner + 1]
+        while unknowns[first] != row:
+            first += 1
+        factor = p - _inverse(values[first], p)
+        for i in range(first + 1, last):
+            weight = values[i] * factor % p
+            if weight:
+                for j in range(out.shape[1]):
+                    out[row, j] = (out[row, j] + weight * out[unknowns[i], j]) % p
+
+
 @compiled
 def _reduce(starts, rows, values, cleared, p, pivots):  # noqa: PLR0912, PLR0915, one hot loop
     """Which column owns which row, into ``pivots``; −1 where none does.
 
     A column that owned its first row as it was is read where it stands; one that was reduced is
-    kept in a pool.
+    kept in a pool, which is returned with the place in it of every pivot row.
     """
     pool_rows, pool_values = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
     pool_starts = np.empty(1024, dtype=np.int64)
@@ -121,6 +167,7 @@ def _reduce(starts, rows, values, cleared, p, pivots):  # noqa: PLR0912, PLR0915
             for i in range(skip + 1, len(own_rows)):
                 if own_values[i]:
                     size = _push(heap, weights, size, own_rows[i], own_values[i] * factor % p)
+    return kept, (pool_starts, pool_rows, pool_values)
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Cellular sheaves on simplicial complexes: stalks, restriction maps, cohomology, diffusion.
+"""Cellular sheaves on simplicial complexes: stalks, restriction maps, cohomology, global sections.
 
 A cellular sheaf F gives every cell σ a space F(σ), its stalk, and every face relation σ ≤ τ a
 linear map F(σ ≤ τ): F(σ) → F(τ), such that the maps along σ ≤ τ ≤ ρ compose to that of σ ≤ ρ.
@@ -20,18 +20,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from leray.algebra.complexes import CochainComplex
-from leray.algebra.fields import Field, Matrix
+from leray.algebra.fields import Field, Floats, Matrix
+from leray.algebra.posets import NotASheafError, Poset, PosetSheaf
+from leray.algebra.rank import LARGEST_INTEGER
+from leray.algebra.sections import Equations, Sections, sections_of
 from leray.algebra.simplicial import SimplicialComplex
 from leray.errors import LerayError
 
-
-class NotASheafError(LerayError):
-    """Restriction maps that are missing, of the wrong shape, or do not compose."""
+DENSE = 1_000_000
+"""Entries of the largest coboundary whose kernel is found densely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +82,15 @@ class CellularSheaf:
         over: dict[int, list[int]] = {}
         for tau, rho in second:
             over.setdefault(tau, []).append(rho)
-        paths: dict[tuple[int, int], Matrix] = {}
+        paths: dict[tuple[int, int], tuple[Matrix, float]] = {}
         for sigma, tau in first:
             for rho in over.get(tau, ()):
                 path = f.mul(second[tau, rho], first[sigma, tau])
-                before = paths.setdefault((sigma, rho), path)
+                size = f.size(second[tau, rho]) * f.size(first[sigma, tau])
+                before, against = paths.setdefault((sigma, rho), (path, size))
                 apart = f.add(path, f.scale(-1, before))
-                if not f.is_zero(apart, f.size(second[tau, rho]) * f.size(first[sigma, tau])):
+                # Both ways: where one is exactly zero the other may be so only up to rounding.
+                if not f.is_zero(apart, against + size):
                     raise NotASheafError(
                         f"the two ways from {self._face(k, sigma)} to {self._face(k + 2, rho)} "
                         f"differ by {f.size(apart):.3g}: restrictions must compose"
@@ -114,9 +120,96 @@ class CellularSheaf:
             return CochainComplex.spaces([sum(self.stalks[0])], self.field)
         return CochainComplex(made, self.field)
 
+    def sparse_coboundary(self, k: int) -> sparse.csr_array:
+        """δ_k, sparse: int64 over exact fields, float64 over floats.
+
+        Raises:
+            LerayError: Over ℚ, a restriction that is not of integers below 2⁵³.
+        """
+        incidence = self.space.coboundaries[k].tocoo()
+        high, wide = np.array(self.stalks[k + 1], int), np.array(self.stalks[k], int)
+        alike: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
+        places = (incidence.col, incidence.row, incidence.data)
+        for sigma, tau, sign in zip(*(part.tolist() for part in places), strict=True):
+            alike.setdefault((int(high[tau]), int(wide[sigma])), []).append((sigma, tau, sign))
+        kind = np.int64 if self.field.exact else np.float64
+        values, rows, columns = [np.zeros(0, kind)], [np.zeros(0, int)], [np.zeros(0, int)]
+        for (m, n), places in alike.items():
+            maps = [self.restrictions[k][sigma, tau] for sigma, tau, _ in places]
+            sigmas, taus, turns = np.array(places).T[:, :, None, None]
+            blocks = turns * _stacked(maps, self.field)
+            values.append(blocks.ravel())
+            down = _offsets(high)[taus] + np.arange(m)[:, None]
+            rows.append(np.broadcast_to(down, blocks.shape).ravel())
+            across = _offsets(wide)[sigmas] + np.arange(n)
+            columns.append(np.broadcast_to(across, blocks.shape).ravel())
+        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+        return sparse.csr_array(entries, shape=(int(high.sum()), int(wide.sum())))
+
     def global_sections(self) -> Matrix:
-        """A basis of H⁰, ``[Σ dim F(v), dim H⁰]``: values at vertices that agree on every edge."""
-        return self.field.kernel(self.cochains.d(0))
+        """A basis of H⁰, ``[Σ dim F(v), dim H⁰]``: values at vertices that agree on every edge.
+
+        Densely where the coboundary is small, otherwise by :meth:`sections`.
+
+        Raises:
+            UndecidedRankError: Over floats, where the rank of δ_0 is not decided.
+        """
+        if not self.space.dimension:
+            return self.field.identity(sum(self.stalks[0]))
+        if sum(self.stalks[0]) * sum(self.stalks[1]) <= DENSE:
+            return self.field.kernel(self.coboundary(0))
+        return self.sections().basis
+
+    def sections(self) -> Sections:
+        """The global sections with the certificate that there are no others, by sparse methods.
+
+        Raises:
+            LerayError: No edge; a basis too large to write down; over ℚ, fractions.
+        """
+        if not self.space.dimension:
+            raise LerayError(
+                "sparse methods solve the equations of edges, and there is no edge: every value at "
+                "the vertices is a section, which global_sections gives"
+            )
+        edges = np.searchsorted(self.space.names, self.space.faces[1])
+        dims = [np.array(self.stalks[k], dtype=np.int64) for k in (1, 0)]
+        return sections_of(Equations(self.sparse_coboundary(0), edges, *dims), self.field)
+
+    def on_poset(self) -> PosetSheaf:
+        """The same sheaf on the poset of faces, whose elements are tuples of vertices."""
+        names = [list(map(tuple, faces.tolist())) for faces in self.space.faces]
+        stalks, maps = {}, {}
+        for row, dims in zip(names, self.stalks, strict=True):
+            stalks |= dict(zip(row, dims, strict=True))
+        for k, found in enumerate(self.restrictions[: self.space.dimension]):
+            maps |= {(names[k][s], names[k + 1][t]): m for (s, t), m in found.items()}
+        return PosetSheaf(Poset.of(stalks, maps), stalks, maps, self.field)
+
+    def pullback(self, source: SimplicialComplex, images: Mapping[int, int]) -> CellularSheaf:
+        """φ*F on ``source``, (φ*F)(σ) = F(φσ), along a simplicial map φ, which may collapse.
+
+        Along an inclusion it is the restriction to a subcomplex.
+
+        Args:
+            images: The vertex of this sheaf's space to which φ takes every vertex of ``source``.
+
+        Raises:
+            LerayError: A vertex without image, or a face whose image is no face.
+        """
+        places = [{tuple(f): i for i, f in enumerate(a.tolist())} for a in self.space.faces]
+        over = [[_image(f, images, places) for f in a.tolist()] for a in source.faces]
+        stalks = tuple(tuple(self.stalks[j][i] for j, i in row) for row in over)
+        maps = []
+        for k, incidence in enumerate(source.coboundaries):
+            made = {}
+            for sigma, tau in _relations(incidence):
+                (low, below), (high, above) = over[k][sigma], over[k + 1][tau]
+                if low == high:  # τ collapses onto the image of σ
+                    made[sigma, tau] = self.field.identity(stalks[k][sigma])
+                else:
+                    made[sigma, tau] = self.restrictions[low][below, above]
+            maps.append(made)
+        return CellularSheaf(source, stalks, tuple(maps), self.field)
 
     def laplacian(self, k: int) -> Matrix:
         """L_k = δ_kᵀ δ_k + δ_{k−1} δ_{k−1}ᵀ, whose kernel is Hᵏ; over floats.
@@ -150,92 +243,65 @@ def constant_sheaf(space: SimplicialComplex, dim: int, field: Field) -> Cellular
     return CellularSheaf(space, stalks, maps, field)
 
 
-def connection_sheaf(
-    graph: SimplicialComplex, transport: Mapping[tuple[int, int], Matrix], field: Field
-) -> CellularSheaf:
-    """Vector spaces on a graph with an isomorphism along every edge.
+def graph_sheaf(graph: SimplicialComplex, maps: Any, field: Field) -> CellularSheaf:
+    """A sheaf on a graph whose vertices have stalks of one dimension, and its edges too.
 
     Args:
         graph: Of dimension 1.
-        transport: At (u, v) with u < v, the map from the stalk of u to that of v, ``[d, d]``.
-
-    A section x has x(v) = g_uv x(u) on every edge.
+        maps: For every edge the maps from its lower and its higher end, ``[num_edges, 2, d_e, d]``:
+            integers over an exact field.
 
     Raises:
-        NotASheafError: The complex is no graph, an edge has no map, or a map is not invertible.
+        NotASheafError: The complex is no graph, or there are not two maps an edge.
     """
     if graph.dimension != 1:
-        raise NotASheafError(f"a connection lives on a graph; got dimension {graph.dimension}")
-    edges, maps = set(map(tuple, graph.faces[1].tolist())), {}
-    if set(transport) != edges:
-        edge = min(set(transport) ^ edges)
-        state = "has no transport" if edge in edges else "is no edge of the graph, u < v"
-        raise NotASheafError(f"{edge} {state}")
-    d = next(iter(transport.values())).shape[0]
-    for tau, (u, v) in enumerate(graph.faces[1].tolist()):
-        g = transport[u, v]
-        if field.rank(g).value(f"the transport along ({u}, {v})") < d:
-            raise NotASheafError(f"the transport along ({u}, {v}) is not invertible")
-        tail, head = np.searchsorted(graph.names, [u, v]).tolist()
-        maps[tail, tau], maps[head, tau] = g, field.identity(d)
-    return CellularSheaf(graph, tuple((d,) * n for n in graph.f_vector), (maps,), field)
+        raise NotASheafError(f"graph_sheaf needs a graph; got dimension {graph.dimension}")
+    num_vertices, num_edges = graph.f_vector
+    shape = tuple(maps.shape)
+    if len(shape) != 4 or shape[:2] != (num_edges, 2):
+        raise NotASheafError(f"maps must have shape [{num_edges}, 2, d_e, d]; got {list(shape)}")
+    # One conversion of all, not one for each of perhaps 100,000 matrices.
+    flat = field.matrix(maps.reshape(2 * num_edges * shape[2], shape[3]))
+    blocks = list(flat.reshape(2 * num_edges, shape[2], shape[3]))
+    tails, heads = np.searchsorted(graph.names, graph.faces[1]).T.tolist()
+    found = {}
+    for tau, (u, v) in enumerate(zip(tails, heads, strict=True)):
+        found[u, tau], found[v, tau] = blocks[2 * tau], blocks[2 * tau + 1]
+    stalks = ((shape[3],) * num_vertices, (shape[2],) * num_edges)
+    return CellularSheaf(graph, stalks, (found,), field)
 
 
-def holonomy(
-    transport: Mapping[tuple[int, int], Matrix], cycle: Sequence[int], field: Field
-) -> Matrix:
-    """The composition of transports once around a closed walk, ``[d, d]``, in the first stalk.
-
-    Args:
-        cycle: Vertices; the last is joined to the first.
-    """
-    (d, *_) = {m.shape[0] for m in transport.values()}
-    out = field.identity(d)
-    for u, v in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
-        step = transport[u, v] if u < v else field.solve(transport[v, u], field.identity(d))
-        out = field.mul(step, out)
+def _stacked(maps: Sequence[Matrix], field: Field) -> np.ndarray:
+    """Matrices of one shape, ``[count, rows, columns]``: int64 over exact fields, else float64."""
+    if isinstance(field, Floats):
+        return torch.stack(list(maps)).to(torch.float64).cpu().numpy()
+    stacked = np.stack(list(maps))
+    if stacked.dtype != object:
+        return stacked
+    out = np.empty(stacked.shape, dtype=np.int64)
+    for place, entry in np.ndenumerate(stacked):
+        if entry.q != 1 or abs(entry.p) > LARGEST_INTEGER:
+            raise LerayError(
+                f"a sparse coboundary over {field.name} needs integers below 2^53; got {entry}: "
+                "multiply the maps into an edge by their common denominator"
+            )
+        out[place] = int(entry.p)
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Diffusion:
-    """What sheaf diffusion reached, and how fast."""
-
-    value: Matrix
-    """After the last step."""
-    limit: Matrix
-    """The orthogonal projection onto the global sections."""
-    rate: float
-    """The factor by which a step shrinks the distance to the limit, at most."""
-
-
-def diffusion(sheaf: CellularSheaf, x: Matrix, num_steps: int) -> Diffusion:
-    """x ← x − η L₀ x with the best fixed η = 2/(λ_max + λ_min⁺); to the nearest global section.
-
-    Args:
-        x: Values at the vertices, ``[Σ dim F(v), k]``, over floats.
-        num_steps: ≥ 0.
-
-    The distance to the limit shrinks at least by (λ_max − λ_min⁺)/(λ_max + λ_min⁺) a step, where
-    λ_min⁺ is the smallest eigenvalue that is not zero, σ² of the certified rank of δ₀.
-
-    Raises:
-        LerayError: Over an exact field.
-        UndecidedRankError: The rank of δ₀ is not decided.
-    """
-    import torch
-
-    d, laplacian = sheaf.cochains.d(0), sheaf.laplacian(0)
-    rank = sheaf.field.rank(d).value("δ_0")
-    sections = sheaf.global_sections()
-    limit = sections @ (sections.T @ x)
-    if not rank:
-        return Diffusion(x, limit, 0.0)
-    values = torch.linalg.svdvals(d) ** 2
-    high, low = float(values[0]), float(values[rank - 1])
-    for _ in range(num_steps):
-        x = x - 2 / (high + low) * (laplacian @ x)
-    return Diffusion(x, limit, (high - low) / (high + low))
+def _image(
+    face: Sequence[int],
+    images: Mapping[int, int],
+    places: Sequence[Mapping[tuple[int, ...], int]],
+) -> tuple[int, int]:
+    """The dimension and the place of the image of a face."""
+    without = [v for v in face if v not in images]
+    if without:
+        raise LerayError(f"vertex {without[0]} has no image")
+    image = tuple(sorted({images[v] for v in face}))
+    if len(image) > len(places) or image not in places[len(image) - 1]:
+        raise LerayError(f"the image {image} of the face {tuple(face)} is no face")
+    return len(image) - 1, places[len(image) - 1][image]
 
 
 def _relations(incidence: sparse.csc_array) -> list[tuple[int, int]]:
@@ -244,5 +310,5 @@ def _relations(incidence: sparse.csc_array) -> list[tuple[int, int]]:
     return list(zip(sigmas.tolist(), taus.tolist(), strict=True))
 
 
-def _offsets(dims: Sequence[int]) -> np.ndarray:
+def _offsets(dims: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(dims)]).astype(int)
