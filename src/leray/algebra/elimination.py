@@ -63,12 +63,12 @@ def sparse_kernel(a: sparse.csr_array, p: int) -> np.ndarray:
     """
     a.sort_indices()
     num_equations, num_unknowns = cast("tuple[int, int]", a.shape)
-    owners = np.full(num_unknowns, _FREE, dtype=np.int64)
+    owners = np.full(num_unknowns, FREE, dtype=np.int64)
     starts, unknowns = a.indptr.astype(np.int64), a.indices.astype(np.int64)
     values = np.mod(a.data, p).astype(np.int64)
     none = np.zeros(num_equations, dtype=np.bool_)
     kept, pool = _reduce(starts, unknowns, values, none, p, owners)
-    free = np.flatnonzero(owners == _FREE)
+    free = np.flatnonzero(owners == FREE)
     out = np.zeros((num_unknowns, len(free)), dtype=np.int64)
     out[free, np.arange(len(free))] = 1
     _substitute((starts, unknowns, values), pool, owners, kept, p, out)
@@ -80,10 +80,10 @@ def _substitute(equations, pool, owners, kept, p, out):
     """The owned rows of ``out`` from the last to the first, each from its equation."""
     for row in range(len(owners) - 1, -1, -1):
         owner = owners[row]
-        if owner == _FREE:
+        if owner == FREE:
             continue
         starts, unknowns, values = equations
-        if kept[row] != _FREE:
+        if kept[row] != FREE:
             owner = kept[row]
             starts, unknowns, values = pool
         first, last = starts[owner], starts[owner + 1]

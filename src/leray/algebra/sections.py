@@ -167,6 +167,7 @@ def _by_inertia(equations: Equations, field: Floats) -> Sections:
     threshold = max(2 * MARGIN * error, RESOLVED * norm) or 1.0
     owner = np.repeat(np.arange(len(equations.edges)), equations.edge_dims)
     chosen, count = _first_edges(equations), columns + 1
+    more = 16
     while True:
         part, before = sparse.csr_array(a[chosen[owner]]), count
         split = _split(part, threshold, norm)
@@ -188,7 +189,8 @@ def _by_inertia(equations: Equations, field: Floats) -> Sections:
             return _undecided(basis, left, split.threshold, error, field)
         broken = np.bincount(owner, (left**2).sum(axis=1), len(chosen))
         broken[chosen] = -1
-        chosen[np.argsort(-broken)[: max(2 * count, int(chosen.sum()) // 4, 16)]] = True
+        more = max(4 * more, 2 * count)
+        chosen[np.argsort(-broken)[:more]] = True
         chosen |= chosen.mean() > 0.5
 
 
