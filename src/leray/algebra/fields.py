@@ -117,6 +117,10 @@ class Field(ABC):
         """What counts as zero, relative; 0 over exact fields."""
         return 0.0
 
+    def rounding(self, n: int) -> float:  # noqa: ARG002
+        """How far off, relatively, what a few operations in dimension n made may be; 0 if exact."""
+        return 0.0
+
     def blocks(self, rows: Sequence[Sequence[Matrix]]) -> Matrix:
         """A matrix of blocks."""
         return self.cat([self.cat(row, 1) for row in rows], 0)
@@ -304,6 +308,9 @@ class Floats(Field):
     @property
     def tolerance(self) -> float:
         return 1e4 * torch.finfo(self.dtype).eps
+
+    def rounding(self, n: int) -> float:
+        return 16 * max(n, 1) * torch.finfo(self.dtype).eps
 
     def matrix(self, entries: Any) -> Matrix:
         if isinstance(entries, np.ndarray) and entries.dtype == object:

@@ -172,7 +172,7 @@ class SpectralSequence:
         found: dict[int, dict[tuple[int, int], int]] = {c.lowest - 1: {}, c.highest: {}}
         for n in c.degrees[:-1]:
             before, after = self.filtered.at(n), self.filtered.at(n + 1)
-            scale = self._field.tolerance * self._field.size(c.d(n))
+            scale = self._field.rounding(c.dim(n) + c.dim(n + 1)) * self._field.size(c.d(n))
             starts, ends = sorted(set(before.tolist())), sorted(set(after.tolist()))
             table = {
                 (a, b): self._field.rank(c.d(n)[after < b][:, before >= a], scale).value(f"d_{n}")
@@ -241,7 +241,7 @@ class SpectralSequence:
         before = self._cycles(n - 1, p - r + 1, p)  # Z_{r−1}^{p−r+1}
         d = self.filtered.complex.d(n - 1)
         hit = field.cat([above, field.mul(d, before)], 1)
-        killed = field.image(hit, field.tolerance * field.size(d))
+        killed = field.image(hit, field.rounding(len(hit)) * field.size(d))
         return killed, field.complement(killed, self._cycles(n, p, p + r))
 
     def _cycles(self, n: int, p: int, end: int | None) -> Matrix:
