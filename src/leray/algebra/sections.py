@@ -36,8 +36,14 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.sparse.linalg import SuperLU, splu
 
 from leray.algebra.elimination import sparse_kernel
-from leray.algebra.fields import LARGEST_PRIME, Field, Floats, Matrix, PrimeField
-from leray.algebra.rank import LARGEST_INTEGER, MARGIN, RankCertificate, exact_certificate
+from leray.algebra.fields import Field, Floats, Matrix, PrimeField
+from leray.algebra.rank import (
+    LARGEST_INTEGER,
+    LARGEST_PRIME,
+    MARGIN,
+    RankCertificate,
+    exact_certificate,
+)
 from leray.errors import LerayError
 
 _Sparse = sparse.csr_array | sparse.csc_array
