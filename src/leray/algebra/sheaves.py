@@ -230,7 +230,7 @@ class CellularSheaf:
         """
         if self.field.exact:
             raise LerayError(f"a distance needs a norm, which {self.field.name} has not")
-        gaps, ends = self.cochains.d(0) @ x, _offsets(self.stalks[1])
+        gaps, ends = self.cochains.d(0) @ x, _offsets(self.stalks[1] if self.stalks[1:] else ())
         sizes = [self.field.size(gaps[a:b]) for a, b in pairwise(ends)]
         return max(sizes, default=0.0)
 
