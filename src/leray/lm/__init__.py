@@ -1,0 +1,1 @@
+"""Language models: attention, and what a sheaf can add to it."""
