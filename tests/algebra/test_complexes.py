@@ -157,7 +157,7 @@ def test_a_homotopy_that_is_none_is_told():
 
 @pytest.mark.parametrize(
     ("field", "words"),
-    [(Q, r"entry \(0, 0\) is 2 over Q"), (Floats(), "relative size 1"), (GF(3), "is 2 over")],
+    [(Q, r"entry \(0, 0\) is 2 over Q"), (Floats(), "is 2, of integers"), (GF(3), "is 2 over")],
 )
 def test_what_is_no_complex_is_refused(field, words):
     with pytest.raises(NotAComplexError, match=words):
@@ -210,3 +210,31 @@ def test_degenerate_complexes():
         assert nothing.cohomology(0).dim == nothing.cohomology(7).dim == 0
     with pytest.raises(ValueError, match="at least one differential"):
         CochainComplex((), Q)
+
+
+@pytest.mark.parametrize(("dtype", "small"), [(torch.float64, 1e-12), (torch.float32, 3.1e-4)])
+def test_a_composition_that_the_ranks_do_not_bear_is_undecided(dtype, small):
+    """d d passes for zero and d's smallest singular value for one that counts: never −1."""
+    c = CochainComplex.of([[[1.1, 0], [0, small]], [[0, 1.1]]], Floats(dtype=dtype))
+    with pytest.raises(UndecidedRankError, match="degree 1 is undecided: d_1 d_0 has size"):
+        c.betti_numbers()
+    with pytest.raises(UndecidedRankError, match="H\\^1 is undecided"):
+        c.cohomology(1)
+
+
+def test_integers_compose_to_zero_exactly_or_not_at_all():
+    """A large block elsewhere hides nothing."""
+    first, second = np.diag([1.0, 1e7, 0.0]), np.diag([1.0, 0.0, 1e7])
+    for field in (Q, Floats()):
+        with pytest.raises(NotAComplexError, match="d_1 d_0 is not zero"):
+            CochainComplex.of([first, second], field)
+
+
+def test_fields_and_ends_that_differ_are_refused():
+    one, two = (CochainComplex.of([[[1]]], f) for f in (Q, GF(3)))
+    for make in (lambda: one + two, lambda: one @ two, lambda: CochainMap(one, two, {})):
+        with pytest.raises(LerayError, match="both must be over one field"):
+            make()
+    small = CochainComplex.spaces([1, 2], Q)
+    with pytest.raises(NotACochainMapError, match="does not begin where the first one ends"):
+        identity_map(small) @ identity_map(one)

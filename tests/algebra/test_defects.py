@@ -74,7 +74,7 @@ def test_planted_pairs(rank: int, extra: int) -> None:
     found = smooth_defect(a, b, 1e-5)
     assert float(composition_defect(a, b)) < 1e-28
     assert float(found.violation) < 1e-20
-    assert float(found.homology) == pytest.approx(extra, abs=1e-8)
+    assert float(found.homology) == pytest.approx(extra, abs=1e-5)  # rounding is eps/τ² = 2e-6
 
 
 def test_zero_maps_are_not_exact() -> None:

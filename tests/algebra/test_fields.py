@@ -100,3 +100,12 @@ def test_floats_stay_in_their_precision():
     single = Floats(dtype=torch.float32)
     a = single.matrix(np.eye(3))
     assert {m.dtype for m in (a, single.kernel(a), single.solve(a, a))} == {torch.float32}
+
+
+@pytest.mark.parametrize(("dtype", "small"), [(torch.float64, 2e-12), (torch.float32, 1.1e-3)])
+def test_what_counts_for_the_rank_counts_for_the_solution(dtype, small):
+    field = Floats(dtype=dtype)
+    a = field.matrix([[1.5, 0], [0, small]])
+    assert field.rank(a).value() == 2
+    x = field.solve(a, field.matrix([[1.0], [small / 2]]))
+    assert x.flatten().tolist() == pytest.approx([1 / 1.5, 0.5], rel=1e-4)

@@ -7,12 +7,14 @@ from collections import Counter
 import gudhi
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algebra.spaces import hopf_filtration, random_automorphism, random_filtered
 from leray.algebra.complexes import CochainComplex
 from leray.algebra.fields import GF, Floats, Q
+from leray.algebra.simplicial import SimplicialComplex
 from leray.algebra.spectral import FilteredComplex, NotFilteredError, SpectralSequence
 
 FIELDS = (Q, GF(2), GF(3), Floats())
@@ -144,3 +146,17 @@ def test_what_is_not_filtered_is_refused():
         FilteredComplex.by_subspaces(c, [{}, {1: Q.identity(1)}])
     with pytest.raises(ValueError, match="numbered from 0"):
         SpectralSequence(FilteredComplex(c, {0: [0], 1: [0]})).page(-1)
+
+
+def test_integers_of_a_path_are_decided_in_single_precision():
+    path = SimplicialComplex.of([(i, i + 1) for i in range(49)])
+    c = path.cochains(Floats(dtype=torch.float32))
+    sequence = SpectralSequence(FilteredComplex(c, {0: [0] * 50, 1: [0] * 49}))
+    assert sequence.stabilizes_at == 1
+    assert sequence.page(1).dimensions == sequence.abutment() == {(0, 0): 1}
+
+
+def test_levels_that_are_no_integers_are_refused():
+    c = CochainComplex.of([[[1]]], Q)
+    with pytest.raises(NotFilteredError, match=r"levels must be integers; got 0.9 in degree 0"):
+        FilteredComplex(c, {0: [0.9], 1: [0.1]})  # pyright: ignore[reportArgumentType]

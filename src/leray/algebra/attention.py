@@ -12,7 +12,7 @@ more it is a weighted *constant* sheaf seen through the heads: every constant x 
 all holonomy is trivial. With ``transport``, an orthogonal map from the stalk of u to that of v for
 every edge, the restrictions are √s V_h T_uv x at u and √s V_h x at v; rotations by position,
 T_uv = R(v − u), are then a *flat* connection, and only transports that depend on more have
-holonomy (:func:`leray.algebra.sheaves.holonomy` measures it around a cycle).
+holonomy (:func:`leray.algebra.connections.holonomy` measures it around a cycle).
 
 Source: Hansen and Ghrist (2019) for the sheaf Laplacian; Hansen and Gebhart, Sheaf neural networks
 (2020), for diffusion with it.
@@ -73,6 +73,12 @@ def attention_sheaf(
     }
     if not kept:
         raise LerayError(f"no two tokens attend to each other by more than {threshold:g}")
+    for edge in transport or {}:
+        if edge not in kept:
+            raise LerayError(
+                f"transport at {edge}: an edge is (u, v) with u < v, of tokens that attend to each "
+                f"other by more than {threshold:g}"
+            )
     graph = SimplicialComplex.of([*((u,) for u in range(num_tokens)), *sorted(kept)])
     field = Floats(device=str(values.device))
     maps = {}
@@ -112,7 +118,8 @@ def _check(attention: Tensor, values: Tensor, symmetrise: str, threshold: float)
             f"symmetrise must be one of {', '.join(SYMMETRISATIONS)}; got {symmetrise!r}"
         )
     shape = attention.shape
-    if len(shape) != 3 or shape[1] != shape[2] or values.ndim != 3 or len(values) != shape[0]:
+    fits = len(shape) == values.ndim == 3 and shape[1] == shape[2] and len(values) == shape[0]
+    if not fits or not shape[0]:
         raise LerayError(
             "attention must be [heads, tokens, tokens] and values [heads, k, d]; got "
             f"{list(shape)} and {list(values.shape)}"

@@ -28,14 +28,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from leray.algebra.complexes import NotAComplexError
-from leray.algebra.rank import MARGIN, RankCertificate
+from leray.algebra.complexes import NotAComplexError, check_composition
+from leray.algebra.rank import MARGIN, RankCertificate, float_rank
 from leray.errors import LerayError
 from leray.evidence.compiled import compiled
 
 _EPS = torch.finfo(torch.float64).eps
 _ZERO = 1e4
 """How many times eps a composition may be, relative to its factors, and count as zero."""
+_TINY = 1e-140
 _FEW = 64
 """Matrices that are not worth a thread of their own."""
 
@@ -96,9 +97,9 @@ def batched_ranks(matrices: Float[Tensor, "batch m n"]) -> BatchedRanks:
     a = matrices.detach().double()
     on_cpu = a.device.type == "cpu"
     found = _eliminated(a.numpy(), unit) if on_cpu else _by_values(a, unit)
-    if not np.isfinite(found[3]).all():
-        raise LerayError("a matrix with entries that are not finite has no rank")
-    left = np.flatnonzero(found[1] <= MARGIN * found[3])
+    # Undecided, or with squares that may have left the range of floats.
+    within = (found[3] > _TINY) & (found[3] < 1 / _TINY)
+    left = np.flatnonzero((found[1] <= MARGIN * found[3]) | ~within)
     if on_cpu and len(left):
         for whole, part in zip(found, _by_values(a[left], unit), strict=True):
             whole[left] = part
@@ -114,18 +115,30 @@ def batched_betti_numbers(differentials: Sequence[Tensor]) -> Int[Tensor, "batch
 
     Raises:
         NotAComplexError: Two maps do not follow each other, or some d_{n+1} d_n is not zero.
-        UndecidedRankError: Some rank is not decided.
+        UndecidedRankError: Some rank is not decided, or a composition is too large for its ranks.
     """
-    for n, (before, after) in enumerate(pairwise(differentials)):
-        _check(before, after, n)
+    if not differentials:
+        raise LerayError("a complex needs at least one differential; got none")
+    left = [_check(*pair, n) for n, pair in enumerate(pairwise(differentials))]
     dims = [differentials[0].shape[2], *(d.shape[1] for d in differentials)]
-    ranks = [batched_ranks(d).values(f"d_{n}") for n, d in enumerate(differentials)]
+    found = [batched_ranks(d) for d in differentials]
+    ranks = [r.values(f"d_{n}") for n, r in enumerate(found)]
+    for n, (size, (before, after)) in enumerate(zip(left, pairwise(found), strict=True), 1):
+        weak = (before.rank * after.rank > 0) & (
+            size.cpu() >= before.smallest * after.smallest / MARGIN
+        )
+        for k in torch.nonzero(weak).flatten().tolist():  # the bounds may be: now by the values
+            out, into = (
+                float_rank(d[k]).smallest for d in (differentials[n], differentials[n - 1])
+            )
+            check_composition(float(size[k]), out, into, n)
     none = torch.zeros_like(ranks[0])
     padded = [none, *ranks, none]
     return torch.stack([n - padded[k] - padded[k + 1] for k, n in enumerate(dims)], -1)
 
 
-def _check(before: Tensor, after: Tensor, n: int) -> None:
+def _check(before: Tensor, after: Tensor, n: int) -> Tensor:
+    """The sizes of d_{n+1} d_n, ``[batch]``, which must be about zero."""
     if before.shape[1] != after.shape[2] or len(before) != len(after):
         raise NotAComplexError(
             f"d_{n + 1} {list(after.shape)} does not follow d_{n} {list(before.shape)}"
@@ -139,6 +152,7 @@ def _check(before: Tensor, after: Tensor, n: int) -> None:
             f"number {k} of the batch is no complex: d_{n + 1} d_{n} has the relative size "
             f"{float(size[k] / against[k]):.3g}"
         )
+    return size
 
 
 _Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -146,7 +160,21 @@ _Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _by_values(a: Tensor, unit: float) -> _Bounds:
-    """From singular values, ``[batch, min(m, n)]``."""
+    """From singular values, ``[batch, min(m, n)]``.
+
+    Raises:
+        LerayError: An entry is not finite.
+    """
+    if not bool(torch.isfinite(a).all()):
+        raise LerayError("a matrix with entries that are not finite has no rank")
+    peak = a.abs().amax((1, 2)) if a.numel() else a.new_zeros(len(a))
+    peak = torch.where(peak > 0, peak, 1.0)
+    rank, smallest, after, error = _of_unit_size(a / peak[:, None, None], unit)
+    sizes = peak.cpu().numpy()
+    return rank, smallest * sizes, after * sizes, error * sizes
+
+
+def _of_unit_size(a: Tensor, unit: float) -> _Bounds:
     s = torch.linalg.svdvals(a).cpu().numpy()
     error = unit * np.sqrt((s**2).sum(axis=1))
     rank = (s > error[:, None]).sum(axis=1)

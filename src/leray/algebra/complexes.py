@@ -18,7 +18,12 @@ from itertools import pairwise
 from typing import Any
 
 from leray.algebra.fields import Field, Matrix
-from leray.algebra.rank import RankCertificate, exact_certificate
+from leray.algebra.rank import (
+    MARGIN,
+    RankCertificate,
+    UndecidedRankError,
+    exact_certificate,
+)
 from leray.errors import LerayError
 
 
@@ -54,8 +59,7 @@ class CochainComplex:
                 raise NotAComplexError(
                     f"d_{n} ends in dimension {a.shape[0]}, d_{n + 1} begins in {b.shape[1]}"
                 )
-            against = self.field.size(a) * self.field.size(b)
-            product = self.field.mul(b, a)
+            product, against = self.field.mul(b, a), self.field.against(b, a)
             if not self.field.is_zero(product, against):
                 raise NotAComplexError(_where(product, n, self.field, against))
 
@@ -101,13 +105,21 @@ class CochainComplex:
     def betti_number(self, n: int) -> int:
         """dim Hⁿ = dim Cⁿ − rank d_n − rank d_{n−1}.
 
+        Over floats d_n d_{n−1} is never quite zero. If it is smaller than the product of the two
+        smallest singular values that count, no vector counts for both ranks, and both may be taken
+        off; it is asked to be ``MARGIN`` times smaller.
+
         Raises:
-            UndecidedRankError: One of the two ranks is not decided.
+            UndecidedRankError: One of the two ranks is not decided, or d_n d_{n−1} is too large
+                for both.
         """
         none = exact_certificate(0, (0, 0))
-        out = self.certificates.get(n, none).value(f"d_{n}")
-        into = self.certificates.get(n - 1, none).value(f"d_{n - 1}")
-        return self.dim(n) - out - into
+        out, into = self.certificates.get(n, none), self.certificates.get(n - 1, none)
+        ranks = out.value(f"d_{n}") + into.value(f"d_{n - 1}")
+        if out.rank and into.rank and not self.field.exact:
+            left = self.field.size(self.field.mul(self.d(n), self.d(n - 1)))
+            check_composition(left, out.smallest, into.smallest, n)
+        return self.dim(n) - ranks
 
     def betti_numbers(self) -> tuple[int, ...]:
         """dim Hⁿ from the lowest degree to the highest.
@@ -127,7 +139,12 @@ class CochainComplex:
         boundaries = self.field.image(self.d(n - 1))
         cocycles = self.field.kernel(self.d(n))
         basis = self.field.complement(boundaries, cocycles)
-        assert basis.shape[1] == cocycles.shape[1] - boundaries.shape[1]
+        if basis.shape[1] != cocycles.shape[1] - boundaries.shape[1]:
+            raise UndecidedRankError(
+                f"H^{n} is undecided: of {cocycles.shape[1]} cocycles and {boundaries.shape[1]} "
+                f"boundaries {basis.shape[1]} classes are left, since d_{n} d_{n - 1} is not quite "
+                "zero; give the matrices in higher precision, or integers"
+            )
         return Cohomology(self, n, boundaries, basis)
 
     def shifted(self, k: int) -> CochainComplex:
@@ -142,6 +159,7 @@ class CochainComplex:
 
     def __add__(self, other: CochainComplex) -> CochainComplex:
         """The direct sum."""
+        _same_field(self.field, other.field)
         low, high = min(self.lowest, other.lowest), max(self.highest, other.highest)
         blocks = tuple(_diagonal(self.d(n), other.d(n), self.field) for n in range(low, high))
         return CochainComplex(blocks, self.field, low)
@@ -151,6 +169,7 @@ class CochainComplex:
 
         (C ⊗ D)ⁿ is the sum of Cᵖ ⊗ Dⁿ⁻ᵖ by increasing p, each in Kronecker's order.
         """
+        _same_field(self.field, other.field)
         low, high = self.lowest + other.lowest, self.highest + other.highest
         made = tuple(self._tensor(other, n) for n in range(low, high))
         return CochainComplex(made, self.field, low)
@@ -171,6 +190,24 @@ class CochainComplex:
                     row.append(f.zeros(*shape))
             rows.append(row)
         return f.blocks(rows)
+
+
+def check_composition(left: float, out: float, into: float, n: int) -> None:
+    """That d_n d_{n−1}, of size ``left``, is below what the two ranks rest on.
+
+    Args:
+        out: The smallest singular value of d_n that counts.
+        into: That of d_{n−1}.
+
+    Raises:
+        UndecidedRankError: It is not, by ``MARGIN``.
+    """
+    if left >= out * into / MARGIN:
+        raise UndecidedRankError(
+            f"the Betti number in degree {n} is undecided: d_{n} d_{n - 1} has size {left:.3g}, "
+            f"and the ranks rest on singular values {out:.3g} and {into:.3g}, whose product should "
+            f"be {MARGIN:g} times larger; give higher precision, integers, or the nearest complex"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +255,7 @@ class CochainMap:
 
     def __post_init__(self) -> None:
         f = self.source.field
+        _same_field(f, self.target.field)
         for n, m in self.maps.items():
             want = (self.target.dim(n), self.source.dim(n))
             if tuple(m.shape) != want:
@@ -247,7 +285,11 @@ class CochainMap:
 
     def __matmul__(self, before: CochainMap) -> CochainMap:
         """The composition, ``before`` first."""
-        f = self.source.field
+        f, ours, theirs = self.source.field, self.source, before.target
+        if ours.degrees != theirs.degrees or any(
+            ours.dim(n) != theirs.dim(n) for n in ours.degrees
+        ):
+            raise NotACochainMapError("the second map does not begin where the first one ends")
         degrees = {*self.degrees, *before.degrees}
         made = {n: f.mul(self.at(n), before.at(n)) for n in degrees}
         return CochainMap(before.source, self.target, made)
@@ -325,6 +367,14 @@ def harmonic_projection(c: CochainComplex, n: int) -> Matrix:
     return basis @ basis.T
 
 
+def _same_field(a: Field, b: Field) -> None:
+    if (a.name, a.device) != (b.name, b.device):
+        raise LerayError(
+            f"both must be over one field and on one device; got {a.name} on {a.device} and "
+            f"{b.name} on {b.device}"
+        )
+
+
 def _with_angles(c: CochainComplex) -> Field:
     if c.field.exact:
         raise LerayError(
@@ -344,8 +394,9 @@ def _how_much(apart: Matrix, field: Field, against: float) -> str:
     if field.exact:
         row, column = next(zip(*(apart != 0).nonzero(), strict=True))
         return f"entry ({row}, {column}) is {apart[row, column]} over {field.name}"
-    worst = int(abs(apart).argmax())
-    row, column = divmod(worst, apart.shape[1])
+    row, column = divmod(int(abs(apart).argmax()), apart.shape[1])
+    if not against:
+        return f"entry ({row}, {column}) is {float(apart[row, column]):g}, of integers"
     return (
         f"relative size {field.size(apart) / against:.3g}, allowed {field.tolerance:.3g}; largest "
         f"at ({row}, {column})"

@@ -11,6 +11,7 @@ Source: Hansen and Ghrist, Toward a spectral theory of cellular sheaves (J. Appl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,10 +59,19 @@ def holonomy(
 
     Args:
         cycle: Vertices; the last is joined to the first.
+
+    Raises:
+        NotASheafError: Fewer than two vertices, or a step along what is no edge.
     """
+    steps = list(pairwise([*cycle, *cycle[:1]]))
+    for u, v in steps:
+        if (min(u, v), max(u, v)) not in transport:
+            raise NotASheafError(f"the cycle goes from {u} to {v}, where there is no edge")
+    if not steps:
+        raise NotASheafError("a cycle needs vertices; got none")
     (d, *_) = {m.shape[0] for m in transport.values()}
     out = field.identity(d)
-    for u, v in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
+    for u, v in steps:
         step = transport[u, v] if u < v else field.solve(transport[v, u], field.identity(d))
         out = field.mul(step, out)
     return out

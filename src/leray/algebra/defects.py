@@ -25,6 +25,7 @@ Comp. 1973); Tikhonov's regularised projectors; Phipson and Smyth (2010) for the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ def composition_defect(
         LerayError: The maps do not follow each other.
     """
     _check(a, b)
-    a, b = a.double(), b.double()
+    a, b = (m / _peak(m) for m in (a.double(), b.double()))
     sizes = a.square().sum((-2, -1)) * b.square().sum((-2, -1))
     raw = a.shape[-2] * (b @ a).square().sum((-2, -1))
     return raw / torch.where(sizes > 0, sizes, torch.ones_like(sizes))
@@ -225,14 +226,15 @@ def exactness_defect(
         raise ValueError(f"num_null must be ≥ 1: a defect alone says nothing; got {num_null}")
     seen = smooth_defect(a, b, tau)
     draws = []
-    chunk = max(1, ENTRIES // (a.numel() + b.numel() + a.shape[-2] ** 2))
+    chunk = max(1, ENTRIES // (a.numel() + b.numel() + a.shape[-2] ** 2 + 1))
     for start in range(0, num_null, chunk):
         num_draws = min(chunk, num_null - start)
         many_a, many_b = (m.detach().expand(num_draws, *m.shape) for m in (a, b))
         x, y = draw(many_a, many_b, null, generator, initialise)
         drawn = smooth_defect(x, y, tau)
         draws.append((composition_defect(x, y), drawn.violation, drawn.homology))
-    pairs = zip(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]), strict=True)
+    num_pairs = math.prod(a.shape[:-2])
+    pairs = zip(*(m.reshape(num_pairs, *m.shape[-2:]) for m in (a, b)), strict=True)
     ranks = tuple((float_rank(x.detach()), float_rank(y.detach())) for x, y in pairs)
     decided = all(x.decided and y.decided for x, y in ranks)
     common = {(x.rank, y.rank) for x, y in ranks}
@@ -248,10 +250,19 @@ def exactness_defect(
     )
 
 
+def _peak(m: Tensor) -> Tensor:
+    """The largest entry, ``[..., 1, 1]``; 1 for 0. Divided by it, squares stay in range."""
+    if not m.numel():
+        return m.new_ones((*m.shape[:-2], 1, 1))
+    largest = m.detach().abs().amax((-2, -1), keepdim=True)
+    return torch.where(largest > 0, largest, 1.0)
+
+
 def _unit(m: Tensor) -> Tensor:
     """m / ‖m‖₂, and 0 for 0."""
     if 0 in m.shape[-2:]:
         return m
+    m = m / _peak(m)
     norm = torch.linalg.matrix_norm(m, ord=2)[..., None, None]
     return m / torch.where(norm > 0, norm, torch.ones_like(norm))
 
@@ -268,3 +279,5 @@ def _check(a: Tensor, b: Tensor) -> None:
             "A: U → V and B: V → W must be [..., v, u] and [..., w, v]; got "
             f"{list(a.shape)} and {list(b.shape)}"
         )
+    if not bool(torch.isfinite(a).all() & torch.isfinite(b).all()):
+        raise LerayError("a map has an entry that is not a finite number")

@@ -70,7 +70,9 @@ def harmonic_extension(
             f"the values at {list(boundary)} need {len(fixed)} rows and one column a problem; got "
             f"shape {list(values.shape)}"
         )
-    d = sheaf.cochains.d(0)
+    if not bool(torch.isfinite(values).all()):
+        raise LerayError("a value on the boundary is not a finite number")
+    d, values = sheaf.cochains.d(0), field.matrix(values)
     free = np.setdiff1d(np.arange(d.shape[1]), fixed)
     certificate = field.rank(d[:, free])
     hidden = len(free) - certificate.value("δ_0 on the free values")
@@ -124,6 +126,8 @@ def diffusion(sheaf: CellularSheaf, x: Matrix, num_steps: int) -> Diffusion:
         LerayError: Over an exact field.
         UndecidedRankError: The rank of δ₀ is not decided.
     """
+    if num_steps < 0:
+        raise ValueError(f"num_steps must be ≥ 0; got {num_steps}")
     d, laplacian = sheaf.cochains.d(0), sheaf.laplacian(0)
     rank = sheaf.field.rank(d).value("δ_0")
     sections = sheaf.global_sections()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from leray.algebra.exact_fields import GF, PrimeField, Q, Rationals
-from leray.algebra.rank import RankCertificate, float_rank
+from leray.algebra.rank import MARGIN, RankCertificate, float_rank, is_integer
 from leray.algebra.scalars import Field, Matrix, NoSolutionError
 from leray.errors import LerayError
 
@@ -47,7 +47,15 @@ class Floats(Field):
         return 1e4 * torch.finfo(self.dtype).eps
 
     def rounding(self, n: int) -> float:
-        return 16 * max(n, 1) * torch.finfo(self.dtype).eps
+        return 4 * max(n, 1) * torch.finfo(self.dtype).eps
+
+    def against(self, b: Matrix, a: Matrix) -> float:
+        sizes = self.size(a) * self.size(b)
+        products_fit = sizes * torch.finfo(self.dtype).eps <= 1
+        return 0.0 if products_fit and self.is_integral(a) and self.is_integral(b) else sizes
+
+    def is_integral(self, a: Matrix) -> bool:
+        return self.error == 0 and is_integer(a)
 
     def matrix(self, entries: Any) -> Matrix:
         if isinstance(entries, np.ndarray) and entries.dtype == object:
@@ -75,7 +83,9 @@ class Floats(Field):
         return number * a
 
     def size(self, a: Matrix) -> float:
-        return float(torch.linalg.norm(a)) if a.numel() else 0.0
+        largest = float(a.abs().max()) if a.numel() else 0.0
+        # Scaled, so that squares neither underflow nor overflow.
+        return largest * float(torch.linalg.norm(a / largest)) if largest else 0.0
 
     def cat(self, blocks: Sequence[Matrix], axis: int) -> Matrix:
         return torch.cat(list(blocks), axis)
@@ -101,7 +111,9 @@ class Floats(Field):
         return self.image(whole, self.tolerance * scale)
 
     def solve(self, a: Matrix, b: Matrix, against: float = 0.0) -> Matrix:
-        x = torch.linalg.pinv(a, rtol=self.tolerance) @ b
+        # What the rank of a counts as decided counts here.
+        cut = MARGIN * max(*a.shape, 1) * torch.finfo(self.dtype).eps
+        x = torch.linalg.pinv(a, atol=MARGIN * self.error, rtol=cut) @ b
         residual = self.size(a @ x - b)
         against = max(against, self.size(b)) + self.size(a) * self.size(x)
         if residual > self.tolerance * against:
@@ -126,6 +138,6 @@ def field_named(name: str) -> Field:
         return Q
     if name in ("float64", "float32"):
         return Floats(dtype=getattr(torch, name))
-    if name.isdigit():
+    if name.isascii() and name.isdigit():
         return GF(int(name))
     raise LerayError(f"field must be Q, a prime, float64 or float32; got {name!r}")

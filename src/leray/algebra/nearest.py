@@ -73,8 +73,11 @@ def nearest_complex(
     """
     maps = [m.detach().double() for m in matrices]
     _check(maps)
-    norms = [float(torch.linalg.matrix_norm(m)) for m in maps]
+    size = Floats().size
+    norms = [size(m) for m in maps]
     scaled = [m / n if relative and n else m for m, n in zip(maps, norms, strict=True)]
+    if num_starts < 1:
+        raise LerayError(f"num_starts must be ≥ 1; got {num_starts}")
     simple = len(maps) <= 2
     if simple:
         num_starts = 1
@@ -84,7 +87,7 @@ def nearest_complex(
         )
     best = max((_ascend(scaled, generator, k) for k in range(num_starts)), key=lambda s: s[0])
     made = _project(maps, best[1])
-    lost = [float(torch.linalg.matrix_norm(m - d)) for m, d in zip(maps, made, strict=True)]
+    lost = [size(m - d) for m, d in zip(maps, made, strict=True)]
     shares = tuple(x / n if n else 0.0 for x, n in zip(lost, norms, strict=True))
     kept, all_ = (
         (sum(s**2 for s in shares), sum(n > 0 for n in norms))
@@ -136,8 +139,11 @@ def _project(maps: Sequence[Tensor], p: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _check(maps: Sequence[Tensor]) -> None:
-    if not maps:
-        raise LerayError("a list of maps needs at least one; got none")
+    if not maps or any(m.ndim != 2 for m in maps):
+        raise LerayError(
+            "a list of maps needs at least one, each of two dimensions; got "
+            f"{[list(m.shape) for m in maps]}"
+        )
     for i, (a, b) in enumerate(pairwise(maps)):
         if a.shape[0] != b.shape[1]:
             raise LerayError(

@@ -26,6 +26,7 @@ class Field(ABC):
 
     name: str
     exact: bool
+    device: str = "cpu"
 
     @abstractmethod
     def matrix(self, entries: Any) -> Matrix:
@@ -103,6 +104,14 @@ class Field(ABC):
     def tolerance(self) -> float:
         """What counts as zero, relative; 0 over exact fields."""
         return 0.0
+
+    def against(self, b: Matrix, a: Matrix) -> float:  # noqa: ARG002
+        """What the size of a composition ba is compared with; 0 where it is exactly zero or not."""
+        return 0.0
+
+    def is_integral(self, a: Matrix) -> bool:  # noqa: ARG002
+        """Whether the entries are known exactly: always over exact fields, else if integers."""
+        return True
 
     def rounding(self, n: int) -> float:  # noqa: ARG002
         """How far off, relatively, what a few operations in dimension n made may be; 0 if exact."""

@@ -50,11 +50,12 @@ class SimplicialComplex(CellComplex):
         keys = [np.arange(len(names))]
         for k in range(1, max(rows.shape[1] for rows in blocks)):
             subsets = [
-                rows[:, list(c)]
+                rows[:, np.array(list(combinations(range(rows.shape[1]), k + 1)))]
                 for rows in coded
-                for c in combinations(range(rows.shape[1]), k + 1)
+                if rows.shape[1] > k
             ]
-            keys.append(_unique(np.concatenate([_keys(keys, rows) for rows in subsets])))
+            found = [_keys(keys, rows.reshape(-1, k + 1)) for rows in subsets]
+            keys.append(_unique(np.concatenate(found)))
         return cls(names, tuple(keys))
 
     @cached_property

@@ -45,6 +45,11 @@ class FilteredComplex:
                 raise NotFilteredError(
                     f"degree {n} has dimension {c.dim(n)} and {len(self.levels.get(n, ()))} levels"
                 )
+            for level in self.levels.get(n, ()):
+                if level != int(level):
+                    raise NotFilteredError(
+                        f"levels must be integers; got {level} in degree {n}: number them in order"
+                    )
         for n in c.degrees[:-1]:
             falls = self.at(n + 1)[:, None] < self.at(n)[None, :]
             bad = np.argwhere(
@@ -172,7 +177,9 @@ class SpectralSequence:
         found: dict[int, dict[tuple[int, int], int]] = {c.lowest - 1: {}, c.highest: {}}
         for n in c.degrees[:-1]:
             before, after = self.filtered.at(n), self.filtered.at(n + 1)
-            scale = self._field.rounding(c.dim(n) + c.dim(n + 1)) * self._field.size(c.d(n))
+            scale = 0.0
+            if not self._field.is_integral(c.d(n)):
+                scale = self._field.rounding(c.dim(n) + c.dim(n + 1)) * self._field.size(c.d(n))
             starts, ends = sorted(set(before.tolist())), sorted(set(after.tolist()))
             table = {
                 (a, b): self._field.rank(c.d(n)[after < b][:, before >= a], scale).value(f"d_{n}")
