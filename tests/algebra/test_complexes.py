@@ -210,3 +210,17 @@ def test_degenerate_complexes():
         assert nothing.cohomology(0).dim == nothing.cohomology(7).dim == 0
     with pytest.raises(ValueError, match="at least one differential"):
         CochainComplex((), Q)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("times", [0.05, 20.0])
+def test_a_composition_is_zero_up_to_ten_thousand_roundings(dtype, times):
+    """Onto a line and along one that is off by a small angle, whose sine is the relative size."""
+    small = times * 1e4 * torch.finfo(dtype).eps
+    onto, along = 0.7, 0.7 + np.arcsin(small)
+    maps = [[[np.cos(onto)], [np.sin(onto)]], [[-np.sin(along), np.cos(along)]]]
+    if times < 1:
+        assert CochainComplex.of(maps, Floats(dtype=dtype)).dim(1) == 2
+    else:
+        with pytest.raises(NotAComplexError, match="relative size"):
+            CochainComplex.of(maps, Floats(dtype=dtype))
