@@ -218,7 +218,7 @@ def test_a_composition_that_the_ranks_do_not_bear_is_undecided(dtype, small):
     c = CochainComplex.of([[[1.1, 0], [0, small]], [[0, 1.1]]], Floats(dtype=dtype))
     with pytest.raises(UndecidedRankError, match="degree 1 is undecided: d_1 d_0 has size"):
         c.betti_numbers()
-    with pytest.raises(UndecidedRankError, match="H\\^1 is undecided"):
+    with pytest.raises(UndecidedRankError, match=r"H\^1 is undecided"):
         c.cohomology(1)
 
 
@@ -237,4 +237,18 @@ def test_fields_and_ends_that_differ_are_refused():
             make()
     small = CochainComplex.spaces([1, 2], Q)
     with pytest.raises(NotACochainMapError, match="does not begin where the first one ends"):
-        identity_map(small) @ identity_map(one)
+        _ = identity_map(small) @ identity_map(one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("times", [0.05, 20.0])
+def test_a_composition_is_zero_up_to_ten_thousand_roundings(dtype, times):
+    """Onto a line and along one that is off by a small angle, whose sine is the relative size."""
+    small = times * 1e4 * torch.finfo(dtype).eps
+    onto, along = 0.7, 0.7 + np.arcsin(small)
+    maps = [[[np.cos(onto)], [np.sin(onto)]], [[-np.sin(along), np.cos(along)]]]
+    if times < 1:
+        assert CochainComplex.of(maps, Floats(dtype=dtype)).dim(1) == 2
+    else:
+        with pytest.raises(NotAComplexError, match="relative size"):
+            CochainComplex.of(maps, Floats(dtype=dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from inspect import unwrap  # past the shape checks of the test run
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.linalg import null_space, subspace_angles
 
 from leray.algebra.defects import (
+    STATISTICS,
     composition_defect,
     exactness_defect,
     principal_angles,
@@ -232,3 +234,36 @@ def test_undecided_ranks_are_said() -> None:
     report = exactness_defect(a, b, null="rotated", generator=torch.Generator(), num_null=1)
     assert report.angles is None
     assert "dim ker B − rank A = undecided" in str(report)
+
+
+def test_rotations_are_uniform() -> None:
+    """Statistical: no direction and no orientation is preferred; within 5 standard errors."""
+    num, n = 4000, 3
+    eye = torch.eye(n, dtype=torch.float64).expand(num, n, n)
+    q, _ = draw(eye, eye, "rotated", torch.Generator().manual_seed(6), None)
+    torch.testing.assert_close(q @ q.mT, eye)
+    # Haar's measure: an entry has mean 0 and variance 1/n, and half of O(n) turns space over.
+    assert float(q.mean(0).abs().max()) < 5 / math.sqrt(n * num)
+    assert abs(float(torch.linalg.det(q).mean())) < 5 / math.sqrt(num)
+
+
+def test_shuffles_are_uniform_and_independent() -> None:
+    """Statistical: all 24 · 24 orders of two maps of 4 entries alike; within 5 standard errors."""
+    num, orders = 57_600, 24 * 24
+    m = torch.arange(4.0).reshape(2, 2).expand(num, 2, 2)
+    x, y = draw(m, m, "shuffled", torch.Generator().manual_seed(7), None)
+    names = torch.cat([x.flatten(1), y.flatten(1)], 1) @ 4.0 ** torch.arange(8)
+    counts = names.unique(return_counts=True)[1].double()
+    assert len(counts) == orders
+    spread = math.sqrt(num / orders * (1 - 1 / orders))
+    assert float((counts - num / orders).abs().max()) < 5 * spread
+
+
+@pytest.mark.parametrize("of", STATISTICS)
+def test_a_draw_as_exact_as_what_is_seen_counts(of: str) -> None:
+    a, b = maps(1)
+    report = exactness_defect(a, b, null="rotated", generator=torch.Generator(), num_null=4)
+    seen = getattr(report, of)
+    for steps, p in (([0, 0, 0, 0], 1), ([1, 1, 1, 1], 0.2), ([-1, 0, 1, 2], 0.6)):
+        draws = seen + torch.tensor(steps, dtype=torch.float64)
+        assert float(replace(report, **{f"null_{of}": draws}).p_value(of)) == p

@@ -1,4 +1,4 @@
-"""Harmonic extension: lines, electrical networks, least energy, and when it is not unique."""
+"""Harmonic extension: lines, networks, least energy, uniqueness; the rate of diffusion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leray.algebra.diffusion import NotUniqueError, harmonic_extension
+from leray.algebra.diffusion import NotUniqueError, diffusion, harmonic_extension
 from leray.algebra.fields import Floats, Q
 from leray.algebra.random_sheaves import random_sheaf
 from leray.algebra.sheaves import constant_sheaf
@@ -80,3 +80,17 @@ def test_what_cannot_be_extended_is_refused():
         sheaf, [0, 1, 2, 3], FLOATS.matrix([[0.0], [1.0], [0.0], [0.0]])
     )
     assert everything.energy == 1.0
+
+
+@pytest.mark.parametrize("k", [1, 5], ids=["smallest", "largest"])
+def test_oracle_on_a_path_the_rate_is_a_cosine_and_attained(k):
+    """The eigenvalues are 2 − 2 cos(πk/n), so the rate is cos(π/n); both ends shrink by it."""
+    n, constant = 6, 3.0
+    path = SimplicialComplex.of([(i, i + 1) for i in range(n - 1)])
+    wave = torch.cos(torch.pi * k * (torch.arange(n, dtype=torch.float64) + 0.5) / n)[:, None]
+    for num_steps in range(4):
+        found = diffusion(constant_sheaf(path, 1, FLOATS), wave + constant, num_steps)
+        assert found.rate == pytest.approx(np.cos(np.pi / n), rel=1e-12)
+        sign = 1 if k == 1 else (-1) ** num_steps
+        torch.testing.assert_close(found.limit, torch.full_like(wave, constant))
+        torch.testing.assert_close(found.value, constant + sign * found.rate**num_steps * wave)

@@ -151,3 +151,21 @@ def test_a_threshold_leaves_edges_out() -> None:
     sheaf = attention_sheaf(weights, torch.eye(2)[None], symmetrise="mean", threshold=0.2)
     assert sheaf.space.f_vector == (3, 1)
     assert sheaf.global_sections().shape[1] == 4
+
+
+def test_transport_takes_the_lower_token_to_the_higher() -> None:
+    """The sections on two tokens are the pairs (x, T x), whatever the value map, if invertible."""
+    turn, values = rotation(0.7), torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])
+    sheaf = attention_sheaf(
+        torch.full((1, 2, 2), 0.5), values, symmetrise="mean", transport={(0, 1): turn}
+    )
+    sections = sheaf.global_sections()
+    assert sections.shape == (4, 2)
+    torch.testing.assert_close(sections[2:], turn @ sections[:2])
+
+
+def test_transport_where_there_is_no_edge_is_refused():
+    weights, values = torch.full((1, 3, 3), 1 / 3), torch.eye(2)[None]
+    for edge in ((2, 0), (0, 7)):
+        with pytest.raises(LerayError, match=r"an edge is \(u, v\) with u < v"):
+            attention_sheaf(weights, values, symmetrise="mean", transport={edge: rotation(0.1)})

@@ -118,3 +118,18 @@ def test_a_large_integer_matrix_that_is_not_full_says_by_which_prime():
     certificate = float_rank(d)
     assert (certificate.value(), certificate.exact) == (2000, False)
     assert "modulo 2147483647" in certificate.how
+
+
+@pytest.mark.parametrize("power", range(3, 13))
+def test_oracle_rounding_to_single_precision_is_within_its_bound(power):
+    """Planted values: the bound holds what rounding did to them, and is no wider than it must."""
+    small = 10.0**-power
+    matrix = _with_values([1.0, 0.7, 0.5, small], 12, 8)
+    certificate = float_rank(matrix.float())
+    rounding = torch.finfo(torch.float32).eps * float(torch.linalg.norm(matrix))
+    assert rounding / 2 < certificate.error < 2 * rounding
+    fourth = certificate.smallest if certificate.rank == 4 else certificate.next
+    assert abs(fourth - small) <= certificate.error
+    if certificate.decided:
+        assert certificate.value() == (4 if small > certificate.error else 3)
+    assert certificate.decided == (power not in (5, 6))

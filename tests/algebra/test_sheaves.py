@@ -158,3 +158,10 @@ def test_ways_are_compared_relative_to_the_larger_of_them():
     second[0, 0] = field.matrix([[0.3, 2.1 + 1e-6]])
     with pytest.raises(NotASheafError, match="two ways"):
         CellularSheaf(disc, stalks, (first, second), field)
+
+
+def test_the_consistency_radius_is_the_largest_gap():
+    """Gaps of length 3 and 4 on the two edges of a path, neither along an axis."""
+    sheaf = constant_sheaf(SimplicialComplex.of([(0, 1), (1, 2)]), 2, Floats())
+    x = torch.tensor([[0.0, 0.0, 1.8, 2.4, 1.8 + 3.2, 2.4 - 2.4]], dtype=torch.float64).T
+    assert sheaf.consistency_radius(x) == pytest.approx(4, rel=1e-12)
