@@ -1,0 +1,89 @@
+"""The model: causal, of the shape that was asked, drawn alike, and with right gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leray.lm.model import Model, ModelConfig, rotated
+
+POSITIONS = ("rotary", "transport")
+
+
+def made(positions, seed: int = 0, **changes) -> Model:
+    config = ModelConfig(num_tokens=11, width=16, positions=positions, **changes)
+    model = Model(config, torch.Generator().manual_seed(seed)).double()
+    g = torch.Generator().manual_seed(seed + 1)
+    for p in model.parameters():  # the branches end in zeros, which would hide what they do
+        p.data = p.data + 0.3 * torch.randn(p.shape, generator=g, dtype=p.dtype)
+    return model
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@settings(max_examples=15)
+@given(st.integers(0, 99), st.integers(0, 11), st.sampled_from([(None,), (3,), (2, None)]))
+def test_identity_a_token_changes_nothing_before_it(positions, seed, t, windows):
+    model = made(positions, seed, windows=windows)
+    g = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(11, (2, 12), generator=g)
+    before = model(tokens)
+    tokens[:, t] = (tokens[:, t] + 1) % 11
+    after = model(tokens)
+    torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=0)
+    assert float((after[:, t] - before[:, t]).abs().max().detach()) > 1e-6
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_gradients_are_differences(positions):
+    """Oracle: central differences of the loss along random directions of every weight."""
+    model = made(positions)
+    tokens = torch.randint(11, (2, 7), generator=torch.Generator().manual_seed(3))
+
+    def loss() -> torch.Tensor:
+        return model(tokens).square().mean()
+
+    grads = torch.autograd.grad(loss(), list(model.parameters()))
+    g, h = torch.Generator().manual_seed(4), 1e-6
+    for p, grad in zip(model.parameters(), grads, strict=True):
+        way = torch.randn(p.shape, generator=g, dtype=p.dtype)
+        start = p.data.clone()
+        ends = []
+        for sign in (1, -1):
+            p.data = start + sign * h * way
+            ends.append(float(loss().detach()))
+        p.data = start
+        slope = (ends[0] - ends[1]) / (2 * h)
+        assert slope == pytest.approx(float((grad * way).sum()), rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_it_begins_as_the_embedding_and_is_drawn_alike(positions):
+    """Branches end in zeros, so that the logits are those of the embedding alone."""
+    config = ModelConfig(num_tokens=11, width=16, positions=positions)
+    one, two = (Model(config, torch.Generator().manual_seed(5)) for _ in range(2))
+    tokens = torch.arange(11)[None]
+    torch.testing.assert_close(one(tokens), two(tokens), rtol=0, atol=0)
+    e = one.embedding.weight
+    x = torch.nn.functional.rms_norm(e, (16,))
+    torch.testing.assert_close(one(tokens)[0], 15 * torch.tanh(x @ e.T / 15), atol=1e-5, rtol=1e-5)
+
+
+def test_rotary_logits_know_the_distance_only():
+    g = torch.Generator().manual_seed(6)
+    q, k = torch.randn(2, 1, 8, generator=g, dtype=torch.float64)
+    a, b = (rotated(x.expand(9, 8), 100.0) for x in (q, k))
+    logits = a @ b.T
+    for t in range(8):
+        torch.testing.assert_close(logits[t + 1, 1:], logits[t, :-1])
+    torch.testing.assert_close(a.norm(dim=-1), q.norm().expand(9))
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="width must be a multiple of twice the heads, 4; got 6"):
+        ModelConfig(num_tokens=3, width=6)
+    with pytest.raises(ValueError, match="must be ≥ 1"):
+        ModelConfig(num_tokens=0)
+    with pytest.raises(ValueError, match="windows must hold one"):
+        ModelConfig(num_tokens=3, windows=())
