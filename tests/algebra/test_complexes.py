@@ -23,13 +23,12 @@ from leray.algebra.complexes import (
     CochainMap,
     NotACochainMapError,
     NotAComplexError,
-    harmonic_projection,
-    hodge_decomposition,
     identity_map,
     is_homotopy,
     mapping_cone,
 )
 from leray.algebra.fields import GF, Floats, Q
+from leray.algebra.hodge import harmonic_projection, hodge_decomposition
 from leray.algebra.rank import UndecidedRankError
 from leray.algebra.simplicial import SimplicialComplex
 from leray.errors import LerayError

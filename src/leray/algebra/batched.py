@@ -37,6 +37,7 @@ _EPS = torch.finfo(torch.float64).eps
 _ZERO = 1e4
 """How many times eps a composition may be, relative to its factors, and count as zero."""
 _TINY = 1e-140
+"""Errors outside of this and its inverse come from squares that left the range of floats."""
 _FEW = 64
 """Matrices that are not worth a thread of their own."""
 

@@ -6,7 +6,7 @@ outside the list are zero. Matrices act from the left on columns: d_n has shape
 it is, and refuses otherwise.
 
 Source: Weibel, An Introduction to Homological Algebra (1994), 1.1 to 1.5; Hatcher, Algebraic
-Topology (2002), 2.1 and 3.B; Eckmann (Comment. Math. Helv. 1944) for the Hodge decomposition.
+Topology (2002), 2.1 and 3.B.
 """
 
 from __future__ import annotations
@@ -341,47 +341,12 @@ def mapping_cone(f: CochainMap) -> CochainComplex:
     return CochainComplex(made, k, low)
 
 
-@dataclass(frozen=True)
-class Hodge:
-    """Orthonormal bases of the three parts of Cⁿ = im d_{n−1} ⊕ harmonic ⊕ im d_nᵀ."""
-
-    exact: Matrix
-    harmonic: Matrix
-    coexact: Matrix
-
-
-def hodge_decomposition(c: CochainComplex, n: int) -> Hodge:
-    """The three orthogonal parts of Cⁿ, over floats.
-
-    Raises:
-        LerayError: The field is not one of floats, where lengths and angles mean nothing.
-    """
-    f = _with_angles(c)
-    exact, coexact = f.image(c.d(n - 1)), f.image(c.d(n).T)
-    return Hodge(exact, c.cohomology(n).basis, coexact)
-
-
-def harmonic_projection(c: CochainComplex, n: int) -> Matrix:
-    """The orthogonal projection of Cⁿ onto ker d_n ∩ ker d_{n−1}ᵀ, ``[dim Cⁿ, dim Cⁿ]``."""
-    basis = hodge_decomposition(c, n).harmonic
-    return basis @ basis.T
-
-
 def _same_field(a: Field, b: Field) -> None:
     if (a.name, a.device) != (b.name, b.device):
         raise LerayError(
             f"both must be over one field and on one device; got {a.name} on {a.device} and "
             f"{b.name} on {b.device}"
         )
-
-
-def _with_angles(c: CochainComplex) -> Field:
-    if c.field.exact:
-        raise LerayError(
-            f"the Hodge decomposition needs lengths, which {c.field.name} has not; "
-            "give the complex over float64"
-        )
-    return c.field
 
 
 def _where(product: Matrix, n: int, field: Field, against: float) -> str:
