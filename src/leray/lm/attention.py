@@ -25,16 +25,20 @@ def causal_attention(
     k: Float[Tensor, "*batch time d"],
     v: Float[Tensor, "*batch time e"],
     window: int | None = None,
+    stride: int = 1,
 ) -> Float[Tensor, "*batch time e"]:
     """Softmax attention to the last ``window`` tokens, or to all before where None.
 
     Args:
         window: w ≥ 1; any number of tokens, not only multiples of it, may be given.
+        stride: r ≥ 1: of the tokens t, t − r, t − 2r, … only, so that the window reaches w · r back:
+            every residue class modulo r is a text of its own.
 
     Raises:
         ValueError: The window is not positive, or the shapes do not fit.
 
-    Cost: 2 T w (d + e) multiplications forward for w < T, twice as many as the band needs.
+    Cost: 2 T w (d + e) multiplications forward for w < T, twice as many as the band needs; a stride
+    divides what attention to all costs.
     """
     if q.shape != k.shape or v.shape[:-1] != q.shape[:-1] or q.ndim < 2:
         raise ValueError(
@@ -43,7 +47,12 @@ def causal_attention(
         )
     if window is not None and window < 1:
         raise ValueError(f"a window must hold at least the token itself, 1; got {window}")
+    if stride < 1:
+        raise ValueError(f"a stride must be at least 1; got {stride}")
     time = q.shape[-2]
+    if stride > 1:
+        y = causal_attention(*(_classes(x, stride) for x in (q, k, v)), window)
+        return y.transpose(-3, -2).flatten(-3, -2)[..., :time, :]
     if window is None or window >= time:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     num_blocks = -(-time // window)
@@ -69,6 +78,12 @@ def band(window: int, like: Tensor) -> Bool[Tensor, "w two_w"]:
     query = torch.arange(window, device=like.device)[:, None]
     key = torch.arange(2 * window, device=like.device)[None]
     return (key > query) & (key <= query + window)
+
+
+def _classes(x: Tensor, stride: int) -> Tensor:
+    """``[..., time, d]`` → ``[..., stride, time / stride, d]``, zeros after the end."""
+    padded = F.pad(x, (0, 0, 0, -x.shape[-2] % stride))
+    return padded.unflatten(-2, (-1, stride)).transpose(-3, -2)
 
 
 def _blocks(x: Tensor, num_blocks: int, window: int) -> Tensor:

@@ -2,20 +2,22 @@
 
 The strong baseline of today: RMS norms before every branch, rotary positions, queries and keys of
 unit length times a learned temperature, squared ReLU, embeddings tied to the output, logits bounded
-by a tanh. Any layer may look through a window. One switch makes the attention's transport depend on
-the data (:mod:`leray.lm.transport`) in place of rotary positions.
+by a tanh. Every ingredient beside it is one switch of :class:`ModelConfig`, off by default, and one
+small file of its own.
 
-Shapes: b sequences, t tokens, h heads, d = width / h dimensions a head, m reflections a token.
+Shapes: b sequences, t tokens, h heads, d = width / h dimensions a head, m reflections a token. A
+level is a run of layers with the same window.
 
 Source: Vaswani et al. (arXiv 1706.03762); Zhang and Sennrich, RMSNorm (arXiv 1910.07467); Su et
 al., RoPE (arXiv 2104.09864); Henry et al., QK-norm (arXiv 2010.04245); So et al., Primer, for
-squared ReLU (arXiv 2109.08668); Gemma 2, for the cap on logits (arXiv 2408.00118).
+squared ReLU (arXiv 2109.08668); Gemma 2, for the cap on logits (arXiv 2408.00118); Zhou et al.,
+Value residual learning (arXiv 2410.17897).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -23,67 +25,116 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from leray.lm.attention import causal_attention
+from leray.lm.coboundary import Shift
+from leray.lm.config import ModelConfig
+from leray.lm.convolution import ShortConvolution
+from leray.lm.feedforward import FeedForward
+from leray.lm.gluing import glued_attention
+from leray.lm.sections import SectionMemory
+from leray.lm.transitions import ExactTransitions, PlainTransitions
 from leray.lm.transport import transport_of
 
 CAP = 15.0
 """The largest size of a logit."""
 
+Watch = defaultdict[str, list[Tensor]]
+"""What a pass shows of itself where it is asked: ``levels``, ``disagreement``, ``load``."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig:
-    """The shape of a model."""
 
-    num_tokens: int
-    """Of the vocabulary."""
-    num_classes: int | None = None
-    """Of the output, with a head of its own; None for the next token, tied to the embedding."""
-    width: int = 64
-    num_layers: int = 2
-    num_heads: int = 2
-    windows: tuple[int | None, ...] = (None,)
-    """Of the layers, again from the first after the last; None sees all before."""
-    positions: Literal["rotary", "transport"] = "rotary"
-    num_reflections: int = 2
-    """A token and head, where positions are by transport."""
-    rope_base: float = 10_000.0
+@dataclass(slots=True)
+class Carried:
+    """What a pass hands from layer to layer beside the stream."""
 
-    def __post_init__(self) -> None:
-        if self.width % (2 * self.num_heads):
-            raise ValueError(
-                f"width must be a multiple of twice the heads, {2 * self.num_heads}; got "
-                f"{self.width}"
-            )
-        if min(self.num_tokens, self.num_layers, self.num_heads, self.num_reflections) < 1:
-            raise ValueError("num_tokens, num_layers, num_heads and num_reflections must be ≥ 1")
-        if not self.windows:
-            raise ValueError("windows must hold one at least; (None,) for none")
+    first_values: Tensor | None = None
+    """[b, h, t, d], of the first layer."""
+    below: Tensor | None = None
+    """The stream at the end of the level below; None in the first."""
+    watch: Watch | None = None
+
+    def show(self, name: str, x: Tensor) -> None:
+        if self.watch is not None:
+            self.watch[name].append(x)
 
 
 class Attention(nn.Module):
-    """Causal attention with rotary positions or with transport by the data."""
+    """Causal attention of one layer, with what the switches add to it."""
 
-    def __init__(self, config: ModelConfig, window: int | None) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.config, self.window = config, window
+        self.config, self.window = config, config.window_of(layer)
+        self.stride = config.stride_of(layer)
         self.head_dim = config.width // config.num_heads
         self.into = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        tied = config.values == "tied_disagreement"
+        self.out = None if tied else nn.Linear(config.width, config.width, bias=False)
+        self.gain = nn.Parameter(torch.zeros(config.width)) if tied else None
         self.temperature = nn.Parameter(torch.full((config.num_heads, 1, 1), self.head_dim**0.25))
         self.turn = None
         if config.positions == "transport":
             self.turn = nn.Linear(config.width, config.width * config.num_reflections, bias=False)
+        mixed = config.values == "residual" and layer > 0
+        self.mix = nn.Parameter(torch.tensor(0.5)) if mixed else None
+        self.memory = None
+        if config.memory_block:
+            self.memory = SectionMemory(config.num_heads, self.head_dim, config.memory_block)
+        self.route = None
+        if config.routing:
+            self.route = nn.Linear(config.width, config.num_heads, bias=False)
 
-    def forward(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t width"]:
-        q, k, v = (self._heads(part) for part in self.into(x).chunk(3, dim=-1))
+    def forward(
+        self, x: Float[Tensor, "b t width"], carried: Carried
+    ) -> Float[Tensor, "b t width"]:
+        q, k, v = self._projected(x, carried)
         q, k = (self.temperature * F.normalize(y, dim=-1) * self.head_dim**0.25 for y in (q, k))
         if self.turn is None:
             q, k = (rotated(y, self.config.rope_base) for y in (q, k))
-            y = causal_attention(q, k, v, self.window)
+            y = self._attend(q, k, v, x, carried)
         else:
             made = transport_of(self._heads(self.turn(x)).unflatten(-1, (-1, self.head_dim)))
-            carried = [made.to_start(y) for y in (q, k, v)]
-            y = made.from_start(causal_attention(carried[0], carried[1], carried[2], self.window))
-        return self.out(y.transpose(1, 2).flatten(2))
+            q, k, v = (made.to_start(y) for y in (q, k, v))
+            y = made.from_start(self._attend(q, k, v, x, carried))
+        return self._written(y)
+
+    def _projected(self, x: Tensor, carried: Carried) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, the latter two of the level below where that is asked."""
+        if self.config.across_levels and carried.below is not None:
+            wq, wkv = self.into.weight.split([self.config.width, 2 * self.config.width])
+            parts = [F.linear(x, wq), *F.linear(rms_norm(carried.below), wkv).chunk(2, dim=-1)]
+        else:
+            parts = self.into(x).chunk(3, dim=-1)
+        q, k, v = (self._heads(part) for part in parts)
+        if self.config.values == "residual":
+            if carried.first_values is None:
+                carried.first_values = v
+            assert (self.mix is None) == (carried.first_values is v)
+            v = v if self.mix is None else torch.lerp(v, carried.first_values, self.mix)
+        return q, k, v
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, carried: Carried) -> Tensor:
+        """The weighted means of the values, in the frame in which they are given."""
+        base = self.config.rope_base
+        sent = rotated(v, base) if self.config.values == "rotated" else v
+        if self.config.gluing and self.window is not None:
+            y, disagreement = glued_attention(q, k, sent, self.window)
+            carried.show("disagreement", disagreement)
+        else:
+            y = causal_attention(q, k, sent, self.window, self.stride)
+        if self.route is not None and self.window is not None:
+            gate = torch.sigmoid(self.route(x)).transpose(1, 2).unsqueeze(-1)
+            carried.show("load", gate.mean())
+            y = torch.lerp(y, causal_attention(q, k, sent), gate)
+        if self.memory is not None:
+            y = y + self.memory(q, k, sent)
+        if self.config.values == "rotated":
+            return rotated(y, base, -1)
+        return y - v if self.config.values in ("disagreement", "tied_disagreement") else y
+
+    def _written(self, y: Tensor) -> Tensor:
+        y = y.transpose(1, 2).flatten(2)
+        if self.out is not None:
+            return self.out(y)
+        assert self.gain is not None
+        return (y @ self.into.weight[-self.config.width :]) * self.gain
 
     def _heads(self, x: Tensor) -> Tensor:
         """``[b, t, h …]`` → ``[b, h, t, …]``."""
@@ -91,17 +142,19 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a squared ReLU of four times the width, each added to the stream."""
+    """Attention and a feed-forward network, each added to the stream."""
 
-    def __init__(self, config: ModelConfig, window: int | None) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.attention = Attention(config, window)
-        self.up = nn.Linear(config.width, 4 * config.width, bias=False)
-        self.down = nn.Linear(4 * config.width, config.width, bias=False)
+        self.mixers = nn.ModuleList(_mixer(config, branch) for branch in ("attention", "forward"))
+        self.attention = Attention(config, layer)
+        self.forward_branch = FeedForward(config.width, config.hidden_width, config.feedforward)
 
-    def forward(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t width"]:
-        x = x + self.attention(rms_norm(x))
-        return x + self.down(F.relu(self.up(rms_norm(x))).square())
+    def forward(
+        self, x: Float[Tensor, "b t width"], carried: Carried
+    ) -> Float[Tensor, "b t width"]:
+        x = x + self.attention(self.mixers[0](rms_norm(x)), carried)
+        return x + self.forward_branch(self.mixers[1](rms_norm(x)))
 
 
 class Model(nn.Module):
@@ -116,29 +169,55 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.num_tokens, config.width)
-        windows = config.windows * config.num_layers
-        self.blocks = nn.ModuleList(Block(config, w) for w in windows[: config.num_layers])
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
+        self.transitions = None
+        if config.transitions != "none":
+            kind = ExactTransitions if config.transitions == "exact" else PlainTransitions
+            self.transitions = kind(config.width, config.num_levels - 1)
         self.head = None
         if config.num_classes is not None:
             self.head = nn.Linear(config.width, config.num_classes, bias=False)
         self._draw(generator)
 
-    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t classes"]:
-        """Logits at every token, of what comes next or of the classes."""
+    def forward(
+        self, tokens: Int[Tensor, "b t"], watch: Watch | None = None
+    ) -> Float[Tensor, "b t classes"]:
+        """Logits at every token, of what comes next or of the classes.
+
+        Args:
+            watch: Filled with what the pass shows of itself.
+        """
+        carried = Carried(watch=watch)
         x = rms_norm(self.embedding(tokens))
-        for block in self.blocks:
-            x = block(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, carried)
+            if i in self.config.level_ends:
+                carried.show("levels", x)
+                carried.below = x
+                if self.transitions is not None:
+                    x = x + self.transitions(rms_norm(x), self.config.level_ends.index(i))
+        return self.read(x)
+
+    def read(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t classes"]:
+        """The logits of a stream: of the last layer, or of a level before (a page)."""
         weight = self.embedding.weight if self.head is None else self.head.weight
         return CAP * torch.tanh(F.linear(rms_norm(x), weight) / CAP)
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> None:
-        """Normal, of variance 1/inputs; zero where a branch ends, so that it begins as nothing."""
-        for name, p in self.named_parameters():
-            if name.endswith(("out.weight", "down.weight")):
-                p.zero_()
-            elif p.ndim == 2:
-                p.copy_(torch.randn(p.shape, generator=generator) / p.shape[1] ** 0.5)
+        """Normal, of variance 1/inputs; zero where a branch ends, so that it begins as nothing.
+
+        Transitions, convolutions and vectors begin as their own files say.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                w = module.weight
+                w.copy_(torch.randn(w.shape, generator=generator) / w.shape[1] ** 0.5)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.forward_branch.down.weight.zero_()
+            if block.attention.out is not None:
+                block.attention.out.weight.zero_()
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -146,11 +225,22 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:])
 
 
-def rotated(x: Float[Tensor, "*batch t d"], base: float) -> Float[Tensor, "*batch t d"]:
-    """Pair (x_i, x_{i + d/2}) turned by the angle t · base^{−2i/d}."""
+def rotated(
+    x: Float[Tensor, "*batch t d"], base: float, sign: int = 1
+) -> Float[Tensor, "*batch t d"]:
+    """Pair (x_i, x_{i + d/2}) turned by the angle ± t · base^{−2i/d}."""
     time, d = x.shape[-2:]
     rates = base ** (-torch.arange(0, d, 2, device=x.device, dtype=torch.float64) / d)
-    angles = torch.arange(time, device=x.device, dtype=torch.float64)[:, None] * rates
+    angles = sign * torch.arange(time, device=x.device, dtype=torch.float64)[:, None] * rates
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     one, two = x.chunk(2, dim=-1)
     return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
+
+
+def _mixer(config: ModelConfig, branch: str) -> nn.Module:
+    """What a branch's input passes before it: its neighbours mixed in, or nothing."""
+    if config.mixing == "convolution":
+        return ShortConvolution(config.width, config.kernel)
+    if config.mixing == "coboundary" and branch == "attention":
+        return Shift(config.width)
+    return nn.Identity()

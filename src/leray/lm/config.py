@@ -1,0 +1,109 @@
+"""The shape of a model: every switch and size, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from leray.lm.feedforward import FeedForwardKind, default_hidden
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a model; all but the sizes off is the baseline.
+
+    Raises:
+        ValueError: Sizes that do not fit each other, or a switch without effect beside the others.
+    """
+
+    num_tokens: int
+    """Of the vocabulary."""
+    num_classes: int | None = None
+    """Of the output, with a head of its own; None for the next token, tied to the embedding."""
+    width: int = 64
+    num_layers: int = 2
+    num_heads: int = 2
+    hidden: int | None = None
+    """Width of the feed-forward networks; None for 8 · width² weights."""
+    feedforward: FeedForwardKind = "relu2"
+    windows: tuple[int, ...] = (0,)
+    """Of the layers, again from the first after the last; 0 sees all before."""
+    strides: tuple[int, ...] = (1,)
+    """Of the layers: which tokens of its window a layer sees."""
+    positions: Literal["rotary", "transport"] = "rotary"
+    num_reflections: int = 2
+    """A token and head, where positions are by transport."""
+    rope_base: float = 10_000.0
+    mixing: Literal["none", "coboundary", "convolution"] = "none"
+    """Of a branch's input with its neighbours: shift before attention, or convolution before both."""
+    kernel: int = 4
+    """Of convolutions, in tokens."""
+    values: Literal["plain", "residual", "rotated", "disagreement", "tied_disagreement"] = "plain"
+    """``residual``: with those of the first layer. ``rotated``: turned by position, a flat
+    transport. ``disagreement``: A v − v, and ``tied`` also written back by the transposed map: the
+    constant sheaf."""
+    across_levels: bool = False
+    """Keys and values from the end of the level below."""
+    gluing: bool = False
+    """Windows become overlapping patches, glued by least squares."""
+    memory_block: int = 0
+    """Tokens of a stored section; 0 without memory."""
+    routing: bool = False
+    """A gate a token and head between a layer's window and all before."""
+    transitions: Literal["none", "plain", "exact"] = "none"
+    """Between levels."""
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.num_heads):
+            raise ValueError(
+                f"width must be a multiple of twice the heads, {2 * self.num_heads}; got "
+                f"{self.width}"
+            )
+        if min(self.num_tokens, self.num_layers, self.num_heads, self.num_reflections) < 1:
+            raise ValueError("num_tokens, num_layers, num_heads and num_reflections must be ≥ 1")
+        if not self.windows or min(self.windows) < 0 or not self.strides or min(self.strides) < 1:
+            raise ValueError(
+                "windows must hold one number ≥ 0 at least, (0,) for none, and strides one ≥ 1; "
+                f"got {self.windows} and {self.strides}"
+            )
+        self._refuse_without_effect()
+
+    def _refuse_without_effect(self) -> None:
+        local = any(self.window_of(i) for i in range(self.num_layers))
+        told = [
+            (self.positions == "rotary" and self.num_reflections != 2, "num_reflections", "positions = transport"),
+            (self.mixing != "convolution" and self.kernel != 4, "kernel", "mixing = convolution"),
+            (self.gluing and not local, "gluing", "a window"),
+            (self.routing and not local, "routing", "a window"),
+            (self.across_levels and self.num_levels < 2, "across_levels", "two windows"),
+            (self.transitions != "none" and self.num_levels < 2, "transitions", "two windows"),
+        ]  # fmt: skip
+        for wrong, name, needed in told:
+            if wrong:
+                raise ValueError(
+                    f"{name} has no effect without {needed}: set that, or leave it out"
+                )
+        if self.gluing and max(self.strides) > 1:
+            raise ValueError("gluing takes whole patches: leave strides out")
+
+    def window_of(self, layer: int) -> int | None:
+        """None where a layer sees all before."""
+        return self.windows[layer % len(self.windows)] or None
+
+    def stride_of(self, layer: int) -> int:
+        return self.strides[layer % len(self.strides)]
+
+    @property
+    def hidden_width(self) -> int:
+        return self.hidden or default_hidden(self.width, self.feedforward)
+
+    @cached_property
+    def level_ends(self) -> tuple[int, ...]:
+        """The last layer of every level but the last one."""
+        seen = [(self.window_of(i), self.stride_of(i)) for i in range(self.num_layers)]
+        return tuple(i for i in range(self.num_layers - 1) if seen[i] != seen[i + 1])
+
+    @property
+    def num_levels(self) -> int:
+        return len(self.level_ends) + 1
