@@ -116,6 +116,27 @@ COMMANDS = {
         "Read a source; say line by line what is wrong, repaired or dropped.",
         "leray data check conversations.jsonl",
     ),
+    "lm train": Command(
+        "Language models",
+        "leray.commands.lm",
+        "LmTrain",
+        "Train a language model from a TOML file on your text or the embedded one.",
+        "leray lm train configs/baseline.toml --out runs/baseline",
+    ),
+    "lm evaluate": Command(
+        "Language models",
+        "leray.commands.lm",
+        "LmEvaluate",
+        "Loss, perplexity and bits a byte of a trained model on text that it has not seen.",
+        "leray lm evaluate runs/baseline",
+    ),
+    "lm generate": Command(
+        "Language models",
+        "leray.commands.lm",
+        "LmGenerate",
+        "Let a trained model write.",
+        'leray lm generate runs/baseline --prompt "def main("',
+    ),
     "memory rank": Command(
         "Memory",
         "leray.commands.memory",

@@ -31,8 +31,8 @@ def causal_attention(
 
     Args:
         window: w ≥ 1; any number of tokens, not only multiples of it, may be given.
-        stride: r ≥ 1: of the tokens t, t − r, t − 2r, … only, so that the window reaches w · r back:
-            every residue class modulo r is a text of its own.
+        stride: r ≥ 1: of the tokens t, t − r, t − 2r, … only, so that the window reaches w · r
+            back: every residue class modulo r is a text of its own.
 
     Raises:
         ValueError: The window is not positive, or the shapes do not fit.
@@ -51,7 +51,8 @@ def causal_attention(
         raise ValueError(f"a stride must be at least 1; got {stride}")
     time = q.shape[-2]
     if stride > 1:
-        y = causal_attention(*(_classes(x, stride) for x in (q, k, v)), window)
+        queries, keys, values = (_classes(x, stride) for x in (q, k, v))
+        y = causal_attention(queries, keys, values, window)
         return y.transpose(-3, -2).flatten(-3, -2)[..., :time, :]
     if window is None or window >= time:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)

@@ -36,7 +36,7 @@ class ModelConfig:
     """A token and head, where positions are by transport."""
     rope_base: float = 10_000.0
     mixing: Literal["none", "coboundary", "convolution"] = "none"
-    """Of a branch's input with its neighbours: shift before attention, or convolution before both."""
+    """Of a branch's input with its neighbours: shift before attention; convolution before both."""
     kernel: int = 4
     """Of convolutions, in tokens."""
     values: Literal["plain", "residual", "rotated", "disagreement", "tied_disagreement"] = "plain"
@@ -72,13 +72,17 @@ class ModelConfig:
     def _refuse_without_effect(self) -> None:
         local = any(self.window_of(i) for i in range(self.num_layers))
         told = [
-            (self.positions == "rotary" and self.num_reflections != 2, "num_reflections", "positions = transport"),
+            (
+                self.positions == "rotary" and self.num_reflections != 2,
+                "num_reflections",
+                "positions = transport",
+            ),
             (self.mixing != "convolution" and self.kernel != 4, "kernel", "mixing = convolution"),
             (self.gluing and not local, "gluing", "a window"),
             (self.routing and not local, "routing", "a window"),
             (self.across_levels and self.num_levels < 2, "across_levels", "two windows"),
             (self.transitions != "none" and self.num_levels < 2, "transitions", "two windows"),
-        ]  # fmt: skip
+        ]
         for wrong, name, needed in told:
             if wrong:
                 raise ValueError(

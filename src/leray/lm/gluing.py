@@ -45,7 +45,7 @@ def glued_attention(
     one = patch_attention(q, k, v, patch)
     if q.shape[-2] <= half:
         return one, one.new_zeros(())
-    other = patch_attention(*(x[..., half:, :] for x in (q, k, v)), patch)
+    other = patch_attention(q[..., half:, :], k[..., half:, :], v[..., half:, :], patch)
     shared = one[..., half:, :]
     energy = (shared - other).square().sum()
     size = shared.square().sum() + other.square().sum()
@@ -57,9 +57,9 @@ def patch_attention(q: Tensor, k: Tensor, v: Tensor, patch: int) -> Tensor:
     """Causal attention inside every patch of a partition, the first from the first token on."""
     time = q.shape[-2]
     num = -(-time // patch)
-    parts = (
+    queries, keys, values = (
         F.pad(x, (0, 0, 0, num * patch - time)).unflatten(-2, (num, patch)).flatten(1, 2)
         for x in (q, k, v)
     )
-    y = F.scaled_dot_product_attention(*parts, is_causal=True)
+    y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
     return y.unflatten(1, (-1, num)).flatten(2, 3)[..., :time, :]

@@ -78,7 +78,7 @@ class Attention(nn.Module):
         if config.memory_block:
             self.memory = SectionMemory(config.num_heads, self.head_dim, config.memory_block)
         self.route = None
-        if config.routing:
+        if config.routing and self.window is not None:
             self.route = nn.Linear(config.width, config.num_heads, bias=False)
 
     def forward(
@@ -119,7 +119,7 @@ class Attention(nn.Module):
             carried.show("disagreement", disagreement)
         else:
             y = causal_attention(q, k, sent, self.window, self.stride)
-        if self.route is not None and self.window is not None:
+        if self.route is not None:
             gate = torch.sigmoid(self.route(x)).transpose(1, 2).unsqueeze(-1)
             carried.show("load", gate.mean())
             y = torch.lerp(y, causal_attention(q, k, sent), gate)
@@ -163,9 +163,12 @@ class Model(nn.Module):
     Args:
         generator: What the weights are drawn from: the same numbers on every device, if it is of
             the CPU.
+        draw: False where weights are about to be loaded.
     """
 
-    def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: ModelConfig, generator: torch.Generator, *, draw: bool = True
+    ) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.num_tokens, config.width)
@@ -177,7 +180,8 @@ class Model(nn.Module):
         self.head = None
         if config.num_classes is not None:
             self.head = nn.Linear(config.width, config.num_classes, bias=False)
-        self._draw(generator)
+        if draw:
+            self._draw(generator)
 
     def forward(
         self, tokens: Int[Tensor, "b t"], watch: Watch | None = None
@@ -207,12 +211,15 @@ class Model(nn.Module):
     def _draw(self, generator: torch.Generator) -> None:
         """Normal, of variance 1/inputs; zero where a branch ends, so that it begins as nothing.
 
+        An embedding that is also the output begins smaller, so that logits are of size 1.
         Transitions, convolutions and vectors begin as their own files say.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 w = module.weight
                 w.copy_(torch.randn(w.shape, generator=generator) / w.shape[1] ** 0.5)
+        if self.head is None:
+            self.embedding.weight /= self.config.width**0.5
         for block in self.blocks:
             assert isinstance(block, Block)
             block.forward_branch.down.weight.zero_()

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -31,6 +31,8 @@ from leray.runs.seeds import Key
 from leray.runs.store import Store
 
 Result = TypeVar("Result")
+
+OnStep = Callable[[Finished], None]
 
 SHOW_CURSOR = b"\x1b[?25h"
 
@@ -56,6 +58,7 @@ def drive(
     workers: int = 1,
     scheduler: str | None = None,
     progress: Progress = progress_line,
+    on_step: OnStep | None = None,
 ) -> Result:
     """Make the steps that the store does not have, keep each, and return the result.
 
@@ -69,6 +72,7 @@ def drive(
         workers: Processes to use; more than the unfinished shards are not started.
         scheduler: The address of a Dask scheduler whose workers make the steps instead.
         progress: What a person sees; `no_progress` for nothing.
+        on_step: Called with every step that is made, after it is stored.
 
     Raises:
         LerayError: The stored steps were made with other settings, the disk is full, a worker
@@ -95,7 +99,7 @@ def drive(
                 _executor(computation, key, min(workers, len(work.unfinished)), scheduler)
             ) as executor,
         ):
-            _make_missing(work, executor, stop, advance)
+            _make_missing(work, executor, stop, advance, on_step)
         if stop.requested:
             raise _interrupted(work)
     return computation.result(work.samples)
@@ -146,7 +150,9 @@ class _Stop:
     requested: bool = False
 
 
-def _make_missing(work: _Work, executor: Executor, stop: _Stop, advance: Advance) -> None:
+def _make_missing(
+    work: _Work, executor: Executor, stop: _Stop, advance: Advance, on_step: OnStep | None
+) -> None:
     """Keep the executor busy; workers go on while the driver writes what they finished."""
     in_hand = _fill(work, executor, 0, stop)
     while in_hand:
@@ -157,6 +163,8 @@ def _make_missing(work: _Work, executor: Executor, stop: _Stop, advance: Advance
         for step in finished:
             work.save(step)
             advance(1)
+            if on_step is not None:
+                on_step(step)
 
 
 def _fill(work: _Work, executor: Executor, in_hand: int, stop: _Stop) -> int:

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import time
 import tomllib
@@ -27,8 +28,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from leray.errors import LerayError
-from leray.runs.computation import Computation
-from leray.runs.driver import Interrupted, drive
+from leray.runs.computation import Computation, State, configuration
+from leray.runs.driver import Interrupted, OnStep, drive
 from leray.runs.environment import environment
 from leray.runs.events import append_event, now
 from leray.runs.files import (
@@ -48,6 +49,8 @@ from leray.runs.toml import to_toml
 
 Result = TypeVar("Result")
 
+COMMAND = re.compile(r"[a-z]+( [a-z]+)*")
+
 
 class RunFolder:
     """One run of a study; as a context manager it keeps the run's status true.
@@ -60,7 +63,10 @@ class RunFolder:
         self.path = path
         self.study: str = status["study"]
         self.config = config
-        self.resume_command = f"leray study {self.study} --resume {shlex.quote(str(path))}"
+        command = status.get("command")
+        if not (isinstance(command, str) and COMMAND.fullmatch(command)):
+            command = f"study {self.study}"
+        self.resume_command = f"leray {command} --resume {shlex.quote(str(path))}"
         self.store = FolderStore(path / "checkpoints", self.resume_command)
         self._status = status
         self._lock: int | None = None
@@ -68,13 +74,20 @@ class RunFolder:
         self._is_new = False
 
     @classmethod
-    def create(cls, out: Path | None, study: str, config: Mapping[str, Any]) -> RunFolder:
+    def create(
+        cls,
+        out: Path | None,
+        study: str,
+        config: Mapping[str, Any],
+        command: str | None = None,
+    ) -> RunFolder:
         """A new run in ``out``, or in ``runs/<study>-<UTC>-<hash of the configuration>``.
 
         Args:
             out: A folder that is empty or does not exist yet.
             study: The name of the study.
             config: Strings, numbers, booleans, lists and tables of these.
+            command: What makes such a run; ``study <study>`` unless given.
 
         Raises:
             LerayError: The folder holds something already, or cannot be written.
@@ -82,6 +95,7 @@ class RunFolder:
         text = to_toml(config)
         path = _new_folder(study, text) if out is None else _empty_folder(out, study)
         status = {"study": study, "state": "running", "started": now(), "finished": None}
+        status |= {"command": command or f"study {study}"}
         status["directory"] = str(
             Path.cwd()
         )  # where relative paths of the configuration count from
@@ -174,6 +188,7 @@ class RunFolder:
         workers: int = 1,
         scheduler: str | None = None,
         progress: Progress = progress_line,
+        on_step: OnStep | None = None,
     ) -> Result:
         """`leray.runs.drive` with this run's store, its events and the seconds it took."""
         name = computation.name
@@ -188,6 +203,7 @@ class RunFolder:
                 workers=workers,
                 scheduler=scheduler,
                 progress=progress,
+                on_step=on_step,
             )
         finally:
             seconds = time.monotonic() - started
@@ -196,6 +212,12 @@ class RunFolder:
         self.event("computation_finished", computation=name, seconds=round(seconds, 3))
         self._write_status()
         return result
+
+    def state_of(self, computation: Computation[Any], *, key: Key, shard: int = 0) -> State | None:
+        """The state after the last step of a shard that is stored; None before the first."""
+        name = computation.name
+        steps = configuration(computation, key.child(name))
+        return self.store.load(name, steps, shard, computation.num_steps)[1]
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -1,0 +1,63 @@
+"""What training costs: floating-point operations a token.
+
+    F = 6 · (weights of matrices) + 12 · Σ_layers width · (mean context),
+
+two operations a weight forward and four backward, and for attention two products (queries with
+keys, weights with values) of width · context each. The mean context of a window of w in a text of T
+is counted exactly, as banded: Σ_t min(t, w) / T. What an ingredient adds is counted beside it: a
+transport its reflections, a memory its sections, routing its second attention, gluing its second
+patch. Norms, shifts and softmaxes are not counted, as is usual.
+
+Source: Kaplan et al., Scaling laws (arXiv 2001.08361), for 6 N; Chowdhery et al., PaLM (arXiv
+2204.02311), appendix B, for attention.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from leray.lm.config import ModelConfig
+from leray.lm.model import Model
+
+
+def train_flops_per_token(model: Model, context: int) -> float:
+    """Forward and backward, for a text of ``context`` tokens."""
+    c = model.config
+    matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    if model.head is None:
+        matrices += model.embedding.weight.numel()
+    if model.transitions is not None:
+        matrices += _transitions(c)
+    return 6.0 * matrices + sum(_attention(c, layer, context) for layer in range(c.num_layers))
+
+
+def mean_context(context: int, window: int | None, stride: int = 1) -> float:
+    """How many tokens a token sees on average, itself included.
+
+    >>> mean_context(4, None), mean_context(4, 2), mean_context(4, None, 2)
+    (2.5, 1.75, 1.5)
+    """
+    seen = (1 + t // stride for t in range(context))
+    return sum(s if window is None else min(s, window) for s in seen) / context
+
+
+def _attention(c: ModelConfig, layer: int, context: int) -> float:
+    window = c.window_of(layer)
+    seen = mean_context(context, window, c.stride_of(layer))
+    if c.gluing and window is not None:
+        seen = 2 * mean_context(min(window, context), None)
+    if c.routing and window is not None:
+        seen += mean_context(context, None)
+    if c.memory_block:
+        num = -(-context // c.memory_block)
+        seen += (num + 1) / 2
+    flops = 12.0 * c.width * seen
+    if c.positions == "transport":  # H(u) x and its two gradients, on q, k, v and on what returns
+        flops += 6.0 * 4 * 2 * c.num_reflections * c.width
+    return flops
+
+
+def _transitions(c: ModelConfig) -> int:
+    """Weights that a token passes: a plain map n², an exact one n²/2 + n²/4 + n²/2."""
+    per = c.width**2 if c.transitions == "plain" else 5 * c.width**2 // 4
+    return (c.num_levels - 1) * per

@@ -1,0 +1,92 @@
+"""What is minimised: the cross-entropy of the next token, and what ingredients add to it.
+
+Everything is in nats. Auxiliary losses:
+
+- pages: every inner level is read out as if it were the last, and its cross-entropies' mean is
+  added (deep supervision; that a level's readout is a page of a spectral sequence is an analogy);
+- gluing: the disagreement of sections on overlaps (:mod:`leray.lm.gluing`);
+- exactness: of transitions, (v + h) / n by :func:`leray.algebra.defects.smooth_defect`, on the
+  maps, never on activations: no map made small has less, and zero maps have h/n = 1.
+
+Source: Lee et al., Deeply-supervised nets (arXiv 1409.5185), for readouts at every level.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from leray.algebra.defects import smooth_defect
+from leray.lm.config import ModelConfig
+from leray.lm.model import Model, Watch
+
+TAU = 0.1
+"""The resolution of the exactness loss: larger singular values, relatively, count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of what is added to the cross-entropy; 0 leaves it out."""
+
+    pages: float = 0.0
+    gluing: float = 0.0
+    exactness: float = 0.0
+
+    def check(self, model: ModelConfig) -> None:
+        """Refuse what has no effect.
+
+        Raises:
+            ValueError: A loss on something that the model does not have.
+        """
+        told = [
+            (self.pages, model.num_levels < 2, "pages", "two windows"),
+            (self.gluing, not model.gluing, "gluing", "gluing = true in the model"),
+            (
+                self.exactness,
+                model.transitions == "none" or model.num_levels < 3,
+                "exactness",
+                "transitions between three levels",
+            ),
+        ]
+        for weight, missing, name, needed in told:
+            if weight < 0:
+                raise ValueError(f"the weight of a loss must be ≥ 0; got {name} = {weight}")
+            if weight and missing:
+                raise ValueError(f"the loss {name!r} has no effect without {needed}")
+
+
+def training_loss(
+    model: Model, tokens: Int[Tensor, "b t"], targets: Int[Tensor, "b t"], config: LossConfig
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """What is minimised, and the cross-entropy alone, both in nats a token."""
+    watch: Watch | None = None
+    if config.pages or config.gluing:
+        watch = defaultdict(list)
+    own = cross_entropy(model(tokens, watch), targets)
+    whole = own
+    if watch is not None and config.pages:
+        pages = [cross_entropy(model.read(x), targets) for x in watch["levels"]]
+        whole = whole + config.pages * torch.stack(pages).mean()
+    if watch is not None and config.gluing:
+        whole = whole + config.gluing * torch.stack(watch["disagreement"]).mean()
+    if config.exactness and model.transitions is not None:
+        whole = whole + config.exactness * exactness_loss(model.transitions.maps())
+    return whole, own.detach()
+
+
+def exactness_loss(maps: Float[Tensor, "num n n"]) -> Float[Tensor, ""]:
+    """The mean of (v + h) / n over successive maps: 0 iff exact, up to the resolution."""
+    found = smooth_defect(maps[:-1], maps[1:], TAU)
+    return ((found.violation + found.homology) / maps.shape[-1]).mean().to(maps.dtype)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "b t classes"], targets: Int[Tensor, "b t"]
+) -> Float[Tensor, ""]:
+    """Nats a token."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())

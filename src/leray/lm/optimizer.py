@@ -1,0 +1,141 @@
+"""The optimiser: Muon for the matrices of the blocks, AdamW for the rest.
+
+Muon moves a matrix along the polar factor of its momentum, so that every singular direction of a
+step has the same length. The factor is approached by Newton and Schulz's iteration, five steps of
+the quintic X ← aX + b(XXᵀ)X + c(XXᵀ)²X, which brings singular values to about 1 ± .3. Matrices of
+one shape go together, in float32 except on CUDA: `torch.optim.Muon` takes bfloat16 everywhere,
+which a processor without it emulates.
+
+The learning rate rises linearly, stays, and falls linearly to zero.
+
+Source: Jordan et al., Muon (2024), with its coefficients; Loshchilov and Hutter, AdamW (arXiv
+1711.05101); Hägele et al., Scaling laws beyond fixed training durations (arXiv
+2405.18392), for the schedule.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from leray.lm.model import Model
+from leray.lm.settling import level_of_layer
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NUM_ITERATIONS = 5
+SMALLEST = 16
+"""Rows and columns that a matrix must have for Muon; gates of a few heads have fewer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How weights move."""
+
+    matrix_rate: float = 0.02
+    """Muon's, for matrices of blocks."""
+    rate: float = 0.005
+    """AdamW's, for embeddings, heads and vectors."""
+    weight_decay: float = 0.0
+    """Of matrices, times their rate."""
+    momentum: float = 0.95
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_frac: float = 0.05
+    decay_frac: float = 0.5
+    clip: float = 1.0
+    """The largest norm of the gradient; 0 for any."""
+
+    def __post_init__(self) -> None:
+        if min(self.matrix_rate, self.rate, self.weight_decay, self.clip) < 0:
+            raise ValueError("rates, weight_decay and clip must be ≥ 0")
+        if not 0 <= self.warmup_frac <= 1 - self.decay_frac <= 1:
+            raise ValueError(
+                "warmup_frac and decay_frac must be ≥ 0 and at most 1 together; got "
+                f"{self.warmup_frac} and {self.decay_frac}"
+            )
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal: W ← (1 − ηλ) W − η √max(1, rows/columns) polar((1 − β) G + β M).
+
+    Args:
+        groups: Of parameters; ``parts`` of a group says how many matrices each of its parameters
+            holds one above the other.
+
+    Cost: 15 products of a matrix with its own size a step; matrices of one shape go together.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], config: OptimizerConfig) -> None:
+        super().__init__(groups, {"lr": config.matrix_rate, "parts": 1})
+        self.momentum, self.decay = config.momentum, config.weight_decay
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Move every matrix that has a gradient."""
+        assert closure is None, "the loss is not evaluated again"
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+                m = self.state[p]["momentum"].lerp_(p.grad, 1 - self.momentum)
+                ahead = torch.lerp(p.grad, m, self.momentum)
+                parts = zip(p.chunk(group["parts"]), ahead.chunk(group["parts"]), strict=True)
+                for w, g in parts:
+                    alike[w.shape].append((w, g, group["lr"]))
+        for shape, found in alike.items():
+            steps = polar_factor(torch.stack([g for _, g, _ in found]))
+            wide = max(1, shape[0] / shape[1]) ** 0.5
+            for (w, _, rate), step in zip(found, steps, strict=True):
+                w.mul_(1 - rate * self.decay).sub_(step, alpha=rate * wide)
+
+
+def polar_factor(
+    g: Float[Tensor, "n rows columns"],
+) -> Float[Tensor, "n rows columns"]:
+    """About U Vᵀ for every G = U S Vᵀ, singular values between .7 and 1.3 where S is not tiny."""
+    a, b, c = COEFFICIENTS
+    x = g.bfloat16() if g.is_cuda else g
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (torch.linalg.matrix_norm(x.float(), keepdim=True) + 1e-7).to(x.dtype)
+    for _ in range(NUM_ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(g.dtype)
+
+
+def optimizers_of(model: Model, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices of linear layers in blocks.
+
+    Every group has the rate that a schedule multiplies (``base``) and its ``level``, 0 for what
+    belongs to none.
+    """
+    groups: dict[tuple[bool, int, int], list[nn.Parameter]] = defaultdict(list)
+    for name, p in model.named_parameters():
+        in_block = name.startswith("blocks.")
+        level = level_of_layer(model.config, int(name.split(".")[1])) if in_block else 0
+        is_matrix = in_block and p.ndim == 2 and min(p.shape) >= SMALLEST
+        groups[is_matrix, level, 3 if name.endswith("into.weight") else 1].append(p)
+    made: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for (is_matrix, level, parts), params in groups.items():
+        base = config.matrix_rate if is_matrix else config.rate
+        group = {"params": params, "lr": base, "base": base, "level": level, "parts": parts}
+        made[is_matrix].append(group)
+    adamw = torch.optim.AdamW(made[False], config.rate, config.betas, weight_decay=0.0, fused=True)
+    return [adamw, Muon(made[True], config)] if made[True] else [adamw]
+
+
+def schedule(config: OptimizerConfig, step: int, num_steps: int) -> float:
+    """What the rates are multiplied by at a step, 0 to num_steps − 1.
+
+    >>> [schedule(OptimizerConfig(warmup_frac=0.25, decay_frac=0.5), k, 4) for k in range(4)]
+    [1.0, 1.0, 1.0, 0.5]
+    """
+    warm = (step + 1) / max(1.0, config.warmup_frac * num_steps)
+    left = (num_steps - step) / max(1.0, config.decay_frac * num_steps)
+    return min(1.0, warm, left)

@@ -1,0 +1,1 @@
+"""Training: texts and tokens, the state that the driver keeps, checkpoints, evaluation."""

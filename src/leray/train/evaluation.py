@@ -1,0 +1,76 @@
+"""Losses by document, on a split that was held out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from leray.lm.model import Model
+from leray.train.tokens import windows_of
+
+SEQUENCES = 16
+"""Windows that go through the model together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The loss of every document.
+
+    Args:
+        nats: Summed over a document's tokens.
+        counts: Tokens of it that were predicted.
+    """
+
+    nats: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Nats a token, over all."""
+        return float(self.nats.sum() / self.counts.sum())
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.mean)
+
+    def bits_per_byte(self, num_bytes: int) -> float:
+        return float(self.nats.sum() / math.log(2) / num_bytes)
+
+
+@torch.no_grad()
+def document_losses(
+    model: Model,
+    tokens: np.ndarray,
+    starts: np.ndarray,
+    context: int,
+    max_windows: int | None = None,
+) -> Losses:
+    """Every token predicted once, from what its window shows before it.
+
+    A document is read in windows of ``context`` tokens that follow each other, the first from its
+    separator on: what training sees, so that losses compare; the mean token sees half a window.
+
+    Args:
+        max_windows: Stop after so many; None for all.
+
+    Cost: one forward pass over the tokens.
+    """
+    device = next(model.parameters()).device
+    nats = np.zeros(len(starts) - 1)
+    counts = np.zeros(len(starts) - 1, dtype=np.int64)
+    done = 0
+    for inputs, targets, owner in windows_of(tokens, starts, context, SEQUENCES):
+        if max_windows is not None and done >= max_windows:
+            break
+        x, y = (torch.from_numpy(a).to(device) for a in (inputs, targets))
+        losses = F.cross_entropy(model(x).flatten(0, 1).float(), y.flatten(), reduction="none")
+        kept = owner.ravel() >= 0
+        places = owner.ravel()[kept]
+        np.add.at(nats, places, losses.double().cpu().numpy()[kept])
+        np.add.at(counts, places, 1)
+        done += len(inputs)
+    return Losses(nats, counts)

@@ -1,0 +1,212 @@
+"""One training run from its configuration to a model on disk, in a run's folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from leray.data.cache import cache_home
+from leray.errors import LerayError
+from leray.lm.flops import train_flops_per_token
+from leray.lm.generation import generated
+from leray.runs.computation import Finished
+from leray.runs.folder import RunFolder
+from leray.runs.progress import no_progress
+from leray.runs.seeds import Key
+from leray.train.checkpoint import Trained, save_trained
+from leray.train.configuration import TrainingConfig, configuration_of, tables_of
+from leray.train.evaluation import document_losses
+from leray.train.text import Split, read_texts
+from leray.train.tokens import SEPARATOR, TokenFiles, token_files, vocabulary_size
+from leray.train.training import Training, check_device, loaded, num_parameters
+
+Say = Callable[[str], None]
+SAMPLE = 120
+"""Tokens of the text that a model shows now and then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a training run is: the tables of its file, and what the command line puts in place."""
+
+    tables: Mapping[str, Any]
+    where: str
+    seed: int = 0
+    device: str = "cpu"
+
+    def config(self) -> dict[str, Any]:
+        return {"seed": self.seed, "device": self.device, **self.tables}
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], where: str) -> Asked:
+        """What wrote the ``config.toml`` of a run.
+
+        Raises:
+            LerayError: The seed or the device is missing or of another kind.
+        """
+        tables = dict(config)
+        seed, device = tables.pop("seed", None), tables.pop("device", None)
+        if type(seed) is not int or not isinstance(device, str):
+            raise LerayError(f"{where}: seed must be a whole number and device a text")
+        return cls(tables=tables, where=where, seed=seed, device=device)
+
+
+def run_training(
+    asked: Asked, *, out: Path | None, resume: Path | None, say: Say
+) -> tuple[dict[str, Any], Path]:
+    """Train, or go on; returns what came of it, as JSON has it, and the folder.
+
+    Raises:
+        LerayError: For what a user can mend; what was finished stays in the folder.
+        Interrupted: On Ctrl-C, with the command that goes on.
+    """
+    folder = None
+    if resume is not None:
+        folder = RunFolder.resume(resume)
+        if folder.study != "train":
+            raise LerayError(f"{resume} holds a run of {folder.study!r:.60}; allowed: 'train'")
+        asked = Asked.of(folder.config, str(resume / "config.toml"))
+    config, files = prepared(asked)
+    check_device(asked.device, config.schedule.precision)
+    if folder is None:
+        tables = {"seed": asked.seed, "device": asked.device, **tables_of(config)}
+        folder = RunFolder.create(out, "train", tables, command="lm train")
+    with folder, threadpool_limits(limits=1):
+        result = _train(asked, config, files, folder, say)
+    return result, folder.path
+
+
+def prepared(asked: Asked) -> tuple[TrainingConfig, TokenFiles]:
+    """The checked configuration, and the tokens of its text.
+
+    Raises:
+        LerayError: Settings or a text that cannot be used.
+    """
+    # Settings are checked before a text is read: a typing error costs no minute.
+    named = configuration_of(asked.tables, vocabulary_size(_data(asked, "tokens")), asked.where)
+    texts = read_texts(named.data.text)
+    files = token_files(texts, named.data.tokens, cache_home() / "tokens")
+    model = replace(named.model, num_tokens=files.vocabulary.size)
+    return replace(named, model=model), files
+
+
+def _data(asked: Asked, key: str) -> Any:
+    found = asked.tables.get("data", {})
+    return found.get(key) if isinstance(found, Mapping) else None
+
+
+def _train(
+    asked: Asked, config: TrainingConfig, files: TokenFiles, folder: RunFolder, say: Say
+) -> dict[str, Any]:
+    training = Training(
+        config=config,
+        tokens=files.splits["train"],
+        tune=files.splits["tune"],
+        tune_starts=files.starts["tune"],
+        seeds=(asked.seed,),
+        device=asked.device,
+    )
+    key = Key.root(asked.seed)
+    model = loaded(config, training.init(0, key))
+    size, cost = num_parameters(model), train_flops_per_token(model, config.data.context)
+    say(
+        f"{size:,} parameters, {cost / 1e6:.2f} MFLOP a token; "
+        f"{len(files.splits['train']):,} tokens of {config.data.text} to train on"
+    )
+    watched = _Watch(config, files, folder, say)
+    folder.drive(training, key=key, progress=no_progress, on_step=watched)
+    state = folder.state_of(training, key=key)
+    assert state is not None, "the last step keeps its state"
+    model = loaded(config, state, asked.device)
+    num_tokens = config.schedule.num_steps * config.data.num_sequences * config.data.context
+    trained = Trained(
+        model,
+        files.vocabulary,
+        config.data.context,
+        {
+            "text": config.data.text,
+            "seed": asked.seed,
+            "steps": config.schedule.num_steps,
+            "tokens": num_tokens,
+            "flops": cost * num_tokens,
+        },
+    )
+    save_trained(folder.path, trained)
+    told = evaluated(trained, files, "tune")
+    say(
+        f"tuning split, whole: {told['loss']:.4f} nats a token, "
+        f"{told['bits_per_byte']:.4f} bits a byte"
+    )
+    return {"run": str(folder.path), "parameters": size, "seed": asked.seed, **told}
+
+
+def evaluated(trained: Trained, files: TokenFiles, split: Split) -> dict[str, Any]:
+    """Losses on a split, with those of every document."""
+    found = document_losses(
+        trained.model, files.splits[split], files.starts[split], trained.context
+    )
+    sizes = files.sizes[split]
+    return {
+        "split": split,
+        "loss": found.mean,
+        "bits_per_byte": found.bits_per_byte(int(sizes.sum())),
+        "perplexity": found.perplexity,
+        "tokens": int(found.counts.sum()),
+        "bytes": int(sizes.sum()),
+        "train_flops": trained.training.get("flops"),
+        "documents": [
+            {"nats": float(n), "tokens": int(c), "bytes": int(b)}
+            for n, c, b in zip(found.nats, found.counts, sizes, strict=True)
+        ],
+    }
+
+
+class _Watch:
+    """Says after every interval how training goes, and now and then what the model writes."""
+
+    def __init__(
+        self, config: TrainingConfig, files: TokenFiles, folder: RunFolder, say: Say
+    ) -> None:
+        self.config, self.files, self.folder, self.say = config, files, folder, say
+        self.started, self.made = time.monotonic(), 0
+
+    def __call__(self, finished: Finished) -> None:
+        s, data = self.config.schedule, self.config.data
+        made = len(finished.samples["loss"])
+        self.made += made
+        seconds = time.monotonic() - self.started
+        done = min((finished.step + 1) * s.interval, s.num_steps)
+        speed = self.made * data.num_sequences * data.context / seconds
+        left = (s.num_steps - done) * seconds / self.made
+        train, tune = float(np.mean(finished.samples["loss"])), float(finished.samples["tune"][0])
+        self.say(
+            f"step {done:,} of {s.num_steps:,}  train {train:.4f}  tune {tune:.4f}  "
+            f"{speed:,.0f} tokens/s  {_clock(left)} left"
+        )
+        self.folder.event("trained", step=done, loss=train, tune=tune, tokens_per_second=speed)
+        quarter = max(1, s.num_steps // 4)
+        if done // quarter > (done - made) // quarter:
+            model = loaded(self.config, finished.state)
+            tokens = list(
+                generated(
+                    model,
+                    torch.tensor([SEPARATOR]),
+                    SAMPLE,
+                    data.context,
+                    torch.Generator().manual_seed(0),
+                )
+            )
+            self.say(f"sample: {self.files.vocabulary.decode(tokens)!r}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

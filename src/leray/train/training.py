@@ -1,0 +1,247 @@
+"""Training as a computation: weights and optimiser are its state, losses its samples.
+
+One step of the driver is an interval of training steps. A step's batch follows from the seed and
+the step's number, so that a run that was stopped goes on bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leray.errors import LerayError
+from leray.lm.losses import training_loss
+from leray.lm.model import Model
+from leray.lm.optimizer import optimizers_of, schedule
+from leray.lm.transitions import ExactTransitions
+from leray.runs.computation import Samples, State
+from leray.runs.seeds import Key
+from leray.train.configuration import TrainingConfig
+from leray.train.evaluation import Losses, document_losses
+from leray.train.tokens import Batches
+
+TUNE_WINDOWS = 48
+"""How many windows of the tuning split are read at every interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The losses of one run.
+
+    Args:
+        train: Nats a token, one a step.
+        tune: Nats a token on the tuning split, one an interval.
+        steps: After how many steps each was read.
+    """
+
+    train: np.ndarray
+    tune: np.ndarray
+    steps: np.ndarray
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training run for each seed.
+
+    Args:
+        config: What is trained, and how.
+        tokens: The training split.
+        tune: The tuning split, and where its documents begin.
+        seeds: One shard each: equal seeds see equal batches, whatever the model.
+        device: Where it runs.
+    """
+
+    config: TrainingConfig
+    tokens: np.ndarray
+    tune: np.ndarray
+    tune_starts: np.ndarray
+    seeds: tuple[int, ...] = (0,)
+    device: str = "cpu"
+    name: str = "training"
+
+    @property
+    def num_shards(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def num_steps(self) -> int:
+        s = self.config.schedule
+        return -(-s.num_steps // s.interval)
+
+    def init(self, shard: int, key: Key) -> State:  # noqa: ARG002, the seed says which run it is
+        seed = self.seeds[shard]
+        model = Model(self.config.model, torch.Generator().manual_seed(seed))
+        return {"seed": seed, **_arrays("weights", model.state_dict())}
+
+    def step(self, state: State, step_index: int, key: Key) -> tuple[State, Samples]:  # noqa: ARG002
+        live = live_model(self.config, self.device)
+        live.load(state)
+        s, data = self.config.schedule, self.config.data
+        seed = int(state["seed"])
+        batches = Batches(self.tokens, data.context, data.num_sequences, seed)
+        first = step_index * s.interval
+        steps = range(first, min(first + s.interval, s.num_steps))
+        told = np.array([live.train(batches, k) for k in steps])
+        tune = self.losses_on_tune(live.model)
+        samples = {"loss": told[:, 0], "norm": told[:, 1], "tune": np.array([tune.mean])}
+        return {"seed": seed, **live.state()}, samples
+
+    def losses_on_tune(self, model: Model) -> Losses:
+        data = self.config.data
+        return document_losses(
+            model, self.tune, self.tune_starts, data.context, max_windows=TUNE_WINDOWS
+        )
+
+    def result(self, samples: list[list[Samples]]) -> list[Curve]:
+        s = self.config.schedule
+        ends = np.minimum((1 + np.arange(self.num_steps)) * s.interval, s.num_steps)
+        return [
+            Curve(
+                np.concatenate([x["loss"] for x in shard]),
+                np.concatenate([x["tune"] for x in shard]),
+                ends,
+            )
+            for shard in samples
+        ]
+
+
+class Live:
+    """A model and its optimisers in the device's memory, between two states."""
+
+    def __init__(self, config: TrainingConfig, device: str) -> None:
+        self.config, self.device = config, torch.device(device)
+        self.model = Model(config.model, torch.Generator()).to(self.device)
+        self.optimizers = optimizers_of(self.model, config.optimizer)
+        self.parameters = list(self.model.parameters())
+        self.loss = training_loss
+        if config.schedule.compile:
+            self.loss = torch.compile(training_loss, dynamic=False)
+
+    def load(self, state: State) -> None:
+        """Weights and moments as stored; moments that are not there begin anew."""
+        arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(_tensor(arrays[f"weights.{name}"]))
+        for i, optimizer in enumerate(self.optimizers):
+            optimizer.state.clear()
+            for j, p in enumerate(_parameters(optimizer)):
+                start = f"moments.{i}.{j}."
+                found = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+                if found:
+                    optimizer.state[p] = {k: _tensor(v).to(self.device) for k, v in found.items()}
+
+    def state(self) -> State:
+        """What `load` takes."""
+        state = _arrays("weights", self.model.state_dict())
+        for i, optimizer in enumerate(self.optimizers):
+            for j, p in enumerate(_parameters(optimizer)):
+                state |= _arrays(f"moments.{i}.{j}", optimizer.state.get(p, {}))
+        return state
+
+    def train(self, batches: Batches, step: int) -> tuple[float, float]:
+        """One step: the cross-entropy before it, nats a token, and the norm of its gradient.
+
+        Raises:
+            LerayError: The loss is not finite.
+        """
+        config = self.config
+        self._prepare(step)
+        parts = config.schedule.accumulate
+        inputs, targets = (torch.from_numpy(x).to(self.device) for x in batches.at(step))
+        losses = []
+        for x, y in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
+            with _autocast(config.schedule.precision, self.device):
+                whole, own = self.loss(self.model, x, y, config.loss)
+            (whole / parts).backward()
+            losses.append(own)
+        loss = float(torch.stack(losses).mean())
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.clip or 1e30))
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            raise LerayError(
+                f"the loss is {loss} and its gradient's norm {norm} at step {step:,}, batch "
+                f"{step:,} of seed {batches.seed}: nothing of this interval is kept; lower "
+                "matrix_rate or rate, or raise warmup_frac, in a new run"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if isinstance(self.model.transitions, ExactTransitions):
+            self.model.transitions.retract()
+        return loss, norm
+
+    def _prepare(self, step: int) -> None:
+        """Rates and windows of this step, and no gradients."""
+        config, model = self.config, self.model
+        num = config.schedule.num_steps
+        at = schedule(config.optimizer, step, num)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                opened = config.settling.rate(group["level"], config.model.num_levels, step / num)
+                group["lr"] = group["base"] * at * opened
+        if config.settling.local_first:
+            for i, block in enumerate(model.blocks):
+                own = config.model.window_of(i)
+                block.attention.window = config.settling.window(  # pyright: ignore
+                    own, step / num, config.data.context
+                )
+
+
+@lru_cache(maxsize=1)
+def live_model(config: TrainingConfig, device: str) -> Live:
+    """The model of this process: every use loads a state first, so that sharing is safe."""
+    return Live(config, device)
+
+
+def loaded(config: TrainingConfig, state: State, device: str = "cpu") -> Model:
+    """The model of a state."""
+    live = Live(config, device)
+    live.load(state)
+    return live.model
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _arrays(prefix: str, tensors: dict[str, Tensor]) -> State:
+    return {f"{prefix}.{k}": v.detach().cpu().numpy().copy() for k, v in tensors.items()}
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.copy())
+
+
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def num_parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def check_device(name: str, precision: str) -> None:
+    """Refuse a device that is not there, and bfloat16 where it is emulated.
+
+    Raises:
+        LerayError: Either.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LerayError(
+            f"no device {name!r} here: give cpu, or cuda where there is one"
+        ) from error
+    if precision != "float32" and device.type != "cuda":
+        raise LerayError(
+            f"precision {precision!r} is emulated on {name}, many times slower: leave it out"
+        )
