@@ -19,7 +19,7 @@ from leray.lm.feedforward import FeedForward, default_hidden
 from leray.lm.flops import mean_context, train_flops_per_token
 from leray.lm.gluing import glued_attention, patch_attention
 from leray.lm.losses import LossConfig, cross_entropy, exactness_loss, training_loss
-from leray.lm.model import Model, rotated
+from leray.lm.model import Attention, Carried, Model, rotated
 from leray.lm.sections import SectionMemory
 from leray.lm.transitions import ExactTransitions
 
@@ -251,8 +251,8 @@ def test_oracle_a_memory_of_sections_attends_to_means_of_whole_blocks():
 def test_identity_transitions_are_an_exact_complex():
     layer = ExactTransitions(8, 3).double()
     with torch.no_grad():
-        layer.frames += 0.5 * drawn(0, 4, 8, 8)
-        layer.middles += drawn(1, 3, 4, 4)
+        layer.frames.add_(0.5 * drawn(0, 4, 8, 8))
+        layer.middles.add_(drawn(1, 3, 4, 4))
     layer.retract()
     maps = layer.maps().detach()
     found = CochainComplex.of(list(maps), Floats()).betti_numbers()
@@ -297,7 +297,7 @@ def test_the_exactness_loss_knows_exact_maps_and_no_scale():
 def test_disagreement_of_a_constant_text_is_nothing():
     """A constant section of a constant sheaf is global: attention returns it, and A v − v = 0."""
     config = ModelConfig(num_tokens=NUM_TOKENS, width=8, values="disagreement")
-    attention = awake(config, 0).blocks[0].attention
+    attention = next(m for m in awake(config, 0).modules() if isinstance(m, Attention))
     x = drawn(1, 1, 1, 8).expand(1, 9, 8)
     from leray.lm.model import Carried
 
