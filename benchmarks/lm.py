@@ -94,11 +94,9 @@ def x_transformers(shape: Shape, **options: bool) -> nn.Module:
 
     dim_head = shape.width // shape.heads
     positions = options.pop("use_abs_pos_emb", True)
-    if not positions:
-        options |= {"rotary_emb_dim": dim_head}  # all of a head; half of it otherwise
     decoder = Decoder(
         dim=shape.width, depth=shape.layers, heads=shape.heads, attn_dim_head=dim_head,
-        attn_flash=True, **options,
+        rotary_emb_dim=dim_head, attn_flash=True, **options,
     )  # fmt: skip
     return TransformerWrapper(
         num_tokens=shape.vocabulary, max_seq_len=shape.context, attn_layers=decoder,
@@ -115,15 +113,17 @@ MAKERS: dict[str, Callable[[Shape], nn.Module]] = {
 
 
 class Objective(nn.Module):
-    """The loss as a module, so that it is compiled with the model."""
+    """The loss as a module, so that it is compiled with the model; ours brings its own."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        logits = self.model(tokens[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        before, after = tokens[:, :-1], tokens[:, 1:]
+        if isinstance(self.model, Model):
+            return self.model.loss(before, after)
+        return F.cross_entropy(self.model(before).flatten(0, 1), after.flatten())
 
 
 class Contender:
