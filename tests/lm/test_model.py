@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leray.lm.model import Model, ModelConfig, rotated
+from leray.lm.model import Model, ModelConfig
+from leray.lm.pointwise import rotated, turns_of
 
 POSITIONS = ("rotary", "transport")
 
@@ -70,10 +71,25 @@ def test_it_begins_as_the_embedding_and_is_drawn_alike(positions):
     torch.testing.assert_close(one(tokens)[0], 15 * torch.tanh(x @ e.T / 15), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_classes", [None, 5])
+def test_oracle_the_loss_is_torchs_of_the_logits(num_classes):
+    model = made("rotary", num_classes=num_classes)
+    g = torch.Generator().manual_seed(3)
+    tokens, targets = torch.randint(11, (2, 7), generator=g), torch.randint(5, (2, 7), generator=g)
+    found = model.loss(tokens, targets)
+    wanted = torch.nn.functional.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(found, wanted)
+    weights = list(model.parameters())
+    grads = [torch.autograd.grad(y, weights) for y in (found, wanted)]
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_rotary_logits_know_the_distance_only():
     g = torch.Generator().manual_seed(6)
     q, k = torch.randn(2, 1, 8, generator=g, dtype=torch.float64)
-    a, b = (rotated(x.expand(9, 8), 100.0) for x in (q, k))
+    turns = turns_of(9, 8, 100.0, q)
+    a, b = (rotated(x.expand(9, 8), turns) for x in (q, k))
     logits = a @ b.T
     for t in range(8):
         torch.testing.assert_close(logits[t + 1, 1:], logits[t, :-1])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from leray.lm.coboundary import Shift
+from leray.lm.pointwise import squared_relu
 
 FeedForwardKind = Literal["relu2", "swiglu", "cup"]
 
@@ -34,7 +35,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t width"]:
         if self.gate is None:
-            return self.down(F.relu(self.up(x)).square())
+            return self.down(squared_relu(self.up(x)))
         seen = x if self.shift is None else self.shift(x)
         return self.down(F.silu(self.gate(seen)) * self.up(x))
 

@@ -30,6 +30,8 @@ from leray.lm.config import ModelConfig
 from leray.lm.convolution import ShortConvolution
 from leray.lm.feedforward import FeedForward
 from leray.lm.gluing import glued_attention
+from leray.lm.loss import capped_cross_entropy
+from leray.lm.pointwise import Turns, heads_of_length, rms_norm, rotated, turns_of
 from leray.lm.sections import SectionMemory
 from leray.lm.transitions import ExactTransitions, PlainTransitions
 from leray.lm.transport import transport_of
@@ -45,6 +47,8 @@ Watch = defaultdict[str, list[Tensor]]
 class Carried:
     """What a pass hands from layer to layer beside the stream."""
 
+    turns: Turns
+    """Of rotary positions."""
     first_values: Tensor | None = None
     """[b, h, t, d], of the first layer."""
     below: Tensor | None = None
@@ -85,9 +89,10 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "b t width"], carried: Carried
     ) -> Float[Tensor, "b t width"]:
         q, k, v = self._projected(x, carried)
-        q, k = (self.temperature * F.normalize(y, dim=-1) * self.head_dim**0.25 for y in (q, k))
+        length = self.temperature * self.head_dim**0.25
+        turns = carried.turns if self.turn is None else None
+        q, k = (heads_of_length(y, length, turns) for y in (q, k))
         if self.turn is None:
-            q, k = (rotated(y, self.config.rope_base) for y in (q, k))
             y = self._attend(q, k, v, x, carried)
         else:
             made = transport_of(self._heads(self.turn(x)).unflatten(-1, (-1, self.head_dim)))
@@ -112,8 +117,7 @@ class Attention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, carried: Carried) -> Tensor:
         """The weighted means of the values, in the frame in which they are given."""
-        base = self.config.rope_base
-        sent = rotated(v, base) if self.config.values == "rotated" else v
+        sent = rotated(v, carried.turns) if self.config.values == "rotated" else v
         if self.config.gluing and self.window is not None:
             y, disagreement = glued_attention(q, k, sent, self.window)
             carried.show("disagreement", disagreement)
@@ -126,7 +130,7 @@ class Attention(nn.Module):
         if self.memory is not None:
             y = y + self.memory(q, k, sent)
         if self.config.values == "rotated":
-            return rotated(y, base, -1)
+            return rotated(y, carried.turns, -1)
         return y - v if self.config.values in ("disagreement", "tied_disagreement") else y
 
     def _written(self, y: Tensor) -> Tensor:
@@ -191,8 +195,28 @@ class Model(nn.Module):
         Args:
             watch: Filled with what the pass shows of itself.
         """
-        carried = Carried(watch=watch)
+        return self.read(self._stream(tokens, watch))
+
+    def loss(
+        self, tokens: Int[Tensor, "b t"], targets: Int[Tensor, "b t"], watch: Watch | None = None
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy in nats: that of :meth:`forward`, without keeping the logits."""
+        x = rms_norm(self._stream(tokens, watch)).flatten(0, 1)
+        return capped_cross_entropy(x, self._classes(), targets.flatten(), CAP)
+
+    def read(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t classes"]:
+        """The logits of a stream: of the last layer, or of a level before (a page)."""
+        return CAP * torch.tanh(F.linear(rms_norm(x), self._classes()) / CAP)
+
+    def _classes(self) -> Tensor:
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    def _stream(self, tokens: Tensor, watch: Watch | None) -> Tensor:
+        """What the last layer leaves, ``[b, t, width]``."""
         x = rms_norm(self.embedding(tokens))
+        head_dim = self.config.width // self.config.num_heads
+        turns = turns_of(tokens.shape[1], head_dim, self.config.rope_base, x)
+        carried = Carried(turns, watch=watch)
         for i, block in enumerate(self.blocks):
             x = block(x, carried)
             if i in self.config.level_ends:
@@ -200,12 +224,7 @@ class Model(nn.Module):
                 carried.below = x
                 if self.transitions is not None:
                     x = x + self.transitions(rms_norm(x), self.config.level_ends.index(i))
-        return self.read(x)
-
-    def read(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t classes"]:
-        """The logits of a stream: of the last layer, or of a level before (a page)."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return CAP * torch.tanh(F.linear(rms_norm(x), weight) / CAP)
+        return x
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> None:
@@ -225,23 +244,6 @@ class Model(nn.Module):
             block.forward_branch.down.weight.zero_()
             if block.attention.out is not None:
                 block.attention.out.weight.zero_()
-
-
-def rms_norm(x: Tensor) -> Tensor:
-    """x divided by the root of its mean square, along the last axis."""
-    return F.rms_norm(x, x.shape[-1:])
-
-
-def rotated(
-    x: Float[Tensor, "*batch t d"], base: float, sign: int = 1
-) -> Float[Tensor, "*batch t d"]:
-    """Pair (x_i, x_{i + d/2}) turned by the angle ± t · base^{−2i/d}."""
-    time, d = x.shape[-2:]
-    rates = base ** (-torch.arange(0, d, 2, device=x.device, dtype=torch.float64) / d)
-    angles = sign * torch.arange(time, device=x.device, dtype=torch.float64)[:, None] * rates
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    one, two = x.chunk(2, dim=-1)
-    return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
 
 
 def _mixer(config: ModelConfig, branch: str) -> nn.Module:
