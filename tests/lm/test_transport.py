@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from leray.algebra.connections import holonomy
 from leray.algebra.fields import Floats
 from leray.lm.attention import causal_attention
+from leray.lm.config import ModelConfig
+from leray.lm.model import Attention, Carried
 from leray.lm.transport import transport_of
 
 
@@ -29,6 +32,17 @@ def products(vectors: Tensor) -> list[Tensor]:
     return found
 
 
+def layer_of(**switches: int) -> Attention:
+    """A layer of width 16 in float64, its matrices drawn."""
+    config = ModelConfig(num_tokens=2, width=16, positions="transport", **switches)  # pyright: ignore[reportArgumentType]
+    layer = Attention(config, 0).double()
+    for i, p in enumerate(layer.parameters()):
+        with torch.no_grad():
+            p.copy_(drawn(i, *p.shape) / 4 if p.ndim == 2 else p)
+    return layer
+
+
+@settings(max_examples=50)
 @given(
     st.integers(1, 20), st.integers(1, 3), st.integers(2, 9), st.integers(1, 3), st.integers(0, 99)
 )
@@ -68,11 +82,11 @@ def test_gradients_are_differences(num):
     The backward pass takes its shape from the orthogonality of the maps; the second derivative is
     that of the backward pass.
     """
-    vectors, x = drawn(0, 2, 5, num, 3).requires_grad_(), drawn(1, 2, 5, 6).requires_grad_()
+    vectors, x = drawn(0, 5, num, 3).requires_grad_(), drawn(1, 5, 3).requires_grad_()
 
     def both(vectors: Tensor, x: Tensor) -> Tensor:
         made = transport_of(vectors, 2)
-        return made.from_start(made.to_start(x).cumsum(1))
+        return made.from_start(made.to_start(x).cumsum(0))
 
     assert torch.autograd.gradcheck(both, (vectors, x))
     assert torch.autograd.gradgradcheck(both, (vectors, x))
@@ -147,6 +161,43 @@ def test_identity_a_token_changes_nothing_before_it(seed, t):
     torch.testing.assert_close(attend(vectors)[:t], before[:t], rtol=0, atol=0)
 
 
+def test_oracle_a_layer_shares_transports_among_its_heads():
+    """Two transports of four heads, each on stalks of 2 in heads of 4, from the definition."""
+    layer = layer_of(num_heads=4, stalk=2, num_transports=2)
+    x = drawn(13, 1, 7, 16)
+    found = layer(x, Carried())[0]
+    assert layer.turn is not None
+    assert layer.out is not None
+    vectors = layer.turn(x)[0].unflatten(-1, (2, 2, 2))
+    q, k, v = (y[0].unflatten(-1, (4, 4)) for y in layer.into(x).chunk(3, dim=-1))
+    wanted = torch.zeros(7, 4, 4, dtype=torch.float64)
+    for head in range(4):
+        g = products(vectors[:, head // 2])
+        g = [torch.block_diag(m, m) for m in g]
+        for t in range(7):
+            unit = F.normalize(q[t, head], dim=0)
+            moved = [g[t] @ m.mT for m in g[: t + 1]]
+            keys = [m @ F.normalize(k[s, head], dim=0) for s, m in enumerate(moved)]
+            logits = torch.stack([unit @ key for key in keys]) * layer.temperature[head] ** 2
+            weights = (logits.flatten()).softmax(0)
+            wanted[t, head] = sum(
+                a * m @ v[s, head] for s, (a, m) in enumerate(zip(weights, moved, strict=True))
+            )
+    torch.testing.assert_close(found, wanted.flatten(1) @ layer.out.weight.mT)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 99), st.integers(0, 19), st.sampled_from([1, 2]))
+def test_identity_a_token_changes_nothing_before_it_in_a_layer(seed, t, num_transports):
+    layer = layer_of(num_heads=2, stalk=4, num_transports=num_transports)
+    x = drawn(seed, 2, 20, 16)
+    changed = x.clone()
+    changed[:, t] = drawn(seed + 1, 2, 16)
+    before, after = layer(x, Carried()), layer(changed, Carried())
+    torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=0)
+    assert not torch.equal(after[:, t:], before[:, t:])
+
+
 def test_two_words_with_the_same_letters_are_carried_apart():
     """The commutator of two letters turns, unless their planes agree."""
     a, b = drawn(5, 2, 3), drawn(6, 2, 3)
@@ -177,3 +228,19 @@ def test_refusals():
         made.to_start(torch.ones(3, 5))
     with pytest.raises(ValueError, match=r"got \[4, 2\]"):
         made.from_start(torch.ones(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("switches", "said"),
+    [
+        ({"stalk": 5}, "stalk must divide the 8 dimensions of a head; got 5"),
+        ({"stalk": 0}, "stalk must divide the 8 dimensions of a head; got 0"),
+        ({"num_transports": 3}, "num_transports must divide the 2 heads; got 3"),
+        ({"num_transports": 0}, "num_transports must divide the 2 heads; got 0"),
+        ({"positions": "rotary", "stalk": 4}, "stalk has no effect without positions = transport"),
+        ({"positions": "rotary", "num_transports": 2}, "num_transports has no effect without"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(switches, said):
+    with pytest.raises(ValueError, match=said):
+        ModelConfig(**{"num_tokens": 2, "width": 16, "positions": "transport"} | switches)
