@@ -26,9 +26,9 @@ so that, with Ḡ_t the gradient of a loss in G_t,
 
     dL = Σ_s ⟨C_s, dM_s M_sᵀ⟩,    C_s = G_s (Σ_{t≥s} G_tᵀ Ḡ_t) G_sᵀ,
 
-a sum from the end. dM_s M_sᵀ is antisymmetric, hence only K = C_s − C_sᵀ counts: for the last
-reflection the gradient is 2Ku, at right angles to u, and for the one before it the same holds with
-H(u)KH(u) in the place of K. Nothing is stored but the vectors and the G_t.
+a sum from the end. dM_s M_sᵀ is antisymmetric, hence only K_s = C_s − C_sᵀ counts, and with W_j the
+reflections of token s behind its j-th, the gradient in the unit vector is 2 W_jᵀ K_s W_j u_j, at
+right angles to it. Nothing is stored but the vectors and the G_t.
 
 Source: the scan is Blelloch, Prefix sums and their applications (1990), with blocks in the place of
 pairs; the gradient follows from the equations above. Relatives: PaTH attention (Yang et al., arXiv
@@ -107,10 +107,10 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, block: int) -> Tensor:  # pyright: ignore
         unit = F.normalize(vectors, dim=-1, eps=TINY)
-        eye = torch.eye(unit.shape[-1], dtype=unit.dtype, device=unit.device)
-        steps = eye.expand(*unit.shape[:-2], *eye.shape)
+        steps = torch.eye(unit.shape[-1], dtype=unit.dtype, device=unit.device)
         for u in unit.unbind(-2):
-            steps = steps - 2 * u[..., :, None] * (u[..., None, :] @ steps)
+            row = u[..., None, :] @ steps
+            steps = torch.addcmul(steps, u[..., :, None], row, value=-2)
         maps = _scan(steps, block)
         ctx.save_for_backward(vectors, maps)
         return maps
@@ -119,31 +119,36 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
         vectors, maps = ctx.saved_tensors
         length = vectors.norm(dim=-1, keepdim=True).clamp_min(TINY)
-        turn = maps.mT @ grad
-        turn = (turn - turn.mT).flip(-3).cumsum(-3).flip(-3)
-        turn = maps @ turn @ maps.mT  # K
-        found = []
-        for u in reversed((vectors / length).unbind(-2)):
-            found.append(2 * (turn @ u[..., None])[..., 0])
-            across = found[-1][..., :, None] * u[..., None, :]
-            turn = turn + across.mT - across  # H(u) K H(u), as u · Ku = 0
-        return torch.stack(found[::-1], dim=-2) / length, None
+        unit = vectors / length
+        after = (maps.mT @ grad).flip(-3).cumsum(-3).flip(-3)
+        rows = _through_later(unit, unit, back=False) @ maps
+        turned = rows @ after.mT - rows @ after
+        return 2 * _through_later(turned @ maps.mT, unit, back=True) / length, None
+
+
+def _through_later(x: Tensor, unit: Tensor, back: bool) -> Tensor:
+    """Row j through the reflections j + 1, …, m of its token, or back through them."""
+    num = unit.shape[-2]
+    for i in range(num - 1, 0, -1) if back else range(1, num):
+        u, early = unit[..., i : i + 1, :], x[..., :i, :]
+        early = early - 2 * (early @ u.mT) * u
+        x = torch.cat([early, x[..., i:, :]], dim=-2)
+    return x
 
 
 def _scan(steps: Tensor, block: int) -> Tensor:
     """The products M_t ⋯ M_1 of ``[..., time, k, k]``, for all t."""
     time, k = steps.shape[-3:-1]
     num_blocks = -(-time // block)
-    padded = F.pad(steps, (0, 0, 0, 0, 0, num_blocks * block - time))
-    made = padded.unflatten(-3, (num_blocks, block))
-    here = [made[..., 0, :, :]]
+    made = F.pad(steps, (0, 0, 0, 0, 0, num_blocks * block - time))
+    made = made.unflatten(-3, (num_blocks, block))
     for i in range(1, block):
-        here.append(made[..., i, :, :] @ here[-1])
-    made = torch.stack(here, dim=-3).flatten(-3, -2)  # a block's maps below each other
+        made[..., i, :, :] = made[..., i, :, :] @ made[..., i - 1, :, :]
     if num_blocks > 1:
-        before = _scan(here[-1][..., :-1, :, :], block)
-        made = torch.cat([made[..., :1, :, :], made[..., 1:, :, :] @ before], dim=-3)
-    return made.reshape(*steps.shape[:-3], num_blocks * block, k, k)[..., :time, :, :]
+        before = _scan(made[..., :-1, -1, :, :], block)
+        rest = made[..., 1:, :, :, :].flatten(-3, -2)  # a block's maps below each other
+        made[..., 1:, :, :, :] = (rest @ before).unflatten(-2, (block, k))
+    return made.flatten(-4, -3)[..., :time, :, :]
 
 
 def _rows_times(x: Tensor, maps: Tensor) -> Tensor:
