@@ -33,7 +33,11 @@ class ModelConfig:
     """Of the layers: which tokens of its window a layer sees."""
     positions: Literal["rotary", "transport"] = "rotary"
     num_reflections: int = 2
-    """A token and head, where positions are by transport."""
+    """A token and transport, where positions are by transport."""
+    stalk: int | None = None
+    """The dimension in which a transport acts; None for that of a head."""
+    num_transports: int = 1
+    """A layer, each shared by as many heads."""
     rope_base: float = 10_000.0
     mixing: Literal["none", "coboundary", "convolution"] = "none"
     """Of a branch's input with its neighbours: shift before attention; convolution before both."""
@@ -67,16 +71,24 @@ class ModelConfig:
                 "windows must hold one number ≥ 0 at least, (0,) for none, and strides one ≥ 1; "
                 f"got {self.windows} and {self.strides}"
             )
+        if self.num_transports < 1 or self.num_heads % self.num_transports:
+            raise ValueError(
+                f"num_transports must divide the {self.num_heads} heads; got {self.num_transports}"
+            )
+        if self.stalk_dim < 1 or (self.width // self.num_heads) % self.stalk_dim:
+            raise ValueError(
+                f"stalk must divide the {self.width // self.num_heads} dimensions of a head; got "
+                f"{self.stalk}"
+            )
         self._refuse_without_effect()
 
     def _refuse_without_effect(self) -> None:
         local = any(self.window_of(i) for i in range(self.num_layers))
+        still = self.positions == "rotary"
         told = [
-            (
-                self.positions == "rotary" and self.num_reflections != 2,
-                "num_reflections",
-                "positions = transport",
-            ),
+            (still and self.num_reflections != 2, "num_reflections", "positions = transport"),
+            (still and self.stalk is not None, "stalk", "positions = transport"),
+            (still and self.num_transports != 1, "num_transports", "positions = transport"),
             (self.mixing != "convolution" and self.kernel != 4, "kernel", "mixing = convolution"),
             (self.gluing and not local, "gluing", "a window"),
             (self.routing and not local, "routing", "a window"),
@@ -97,6 +109,10 @@ class ModelConfig:
 
     def stride_of(self, layer: int) -> int:
         return self.strides[layer % len(self.strides)]
+
+    @property
+    def stalk_dim(self) -> int:
+        return self.width // self.num_heads if self.stalk is None else self.stalk
 
     @property
     def hidden_width(self) -> int:

@@ -17,6 +17,7 @@ Value residual learning (arXiv 2410.17897).
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +76,8 @@ class Attention(nn.Module):
         self.temperature = nn.Parameter(torch.full((config.num_heads, 1, 1), self.head_dim**0.25))
         self.turn = None
         if config.positions == "transport":
-            self.turn = nn.Linear(config.width, config.width * config.num_reflections, bias=False)
+            vectors = config.num_transports * config.num_reflections
+            self.turn = nn.Linear(config.width, vectors * config.stalk_dim, bias=False)
         mixed = config.values == "residual" and layer > 0
         self.mix = nn.Parameter(torch.tensor(0.5)) if mixed else None
         self.memory = None
@@ -95,9 +97,10 @@ class Attention(nn.Module):
         if self.turn is None:
             y = self._attend(q, k, v, x, carried)
         else:
-            made = transport_of(self._heads(self.turn(x)).unflatten(-1, (-1, self.head_dim)))
-            q, k, v = (made.to_start(y) for y in (q, k, v))
-            y = made.from_start(self._attend(q, k, v, x, carried))
+            shape = (self.config.num_transports, -1, self.config.stalk_dim)
+            made = transport_of(self.turn(x).unflatten(-1, shape).transpose(1, 2))
+            q, k, v = (self._moved(made.to_start, y) for y in (q, k, v))
+            y = self._moved(made.from_start, self._attend(q, k, v, x, carried))
         return self._written(y)
 
     def _projected(self, x: Tensor, carried: Carried) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,6 +142,12 @@ class Attention(nn.Module):
             return self.out(y)
         assert self.gain is not None
         return (y @ self.into.weight[-self.config.width :]) * self.gain
+
+    def _moved(self, move: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """``[b, h, t, d]``, each head moved by the transport of its group; views where one is."""
+        heads = (self.config.num_heads // self.config.num_transports, self.head_dim)
+        grouped = x.unflatten(1, (-1, heads[0])).transpose(2, 3).flatten(3)
+        return move(grouped).unflatten(-1, heads).transpose(2, 3).flatten(1, 2)
 
     def _heads(self, x: Tensor) -> Tensor:
         """``[b, t, h …]`` → ``[b, h, t, …]``."""

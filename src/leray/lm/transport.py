@@ -1,27 +1,37 @@
 """Parallel transport along a sequence: a connection whose maps the data choose.
 
-Token t has m unit vectors u_{t,1}, …, u_{t,m} in ℝᵈ, and moving from t − 1 to t applies
+Token t has m unit vectors u_{t,1}, …, u_{t,m} in a stalk ℝᵏ, and moving from t − 1 to t applies
 
     M_t = H(u_{t,m}) ⋯ H(u_{t,1}),    H(u) = I − 2uuᵀ,
 
 so that transport from s to t is M_t ⋯ M_{s+1}, orthogonal. On the tokens of one text this is a flat
 connection: transports compose, and no cycle turns anything. What it has more than rotations by
 position shows where equal tokens are taken for one: a text is then a path in a bouquet of circles,
-one for every word, whose fundamental group is free, and u makes a representation of it in O(d). Its
+one for every word, whose fundamental group is free, and u makes a representation of it in O(k). Its
 holonomy around the commutator of two words is not trivial unless their maps commute, while turning
 by position knows no order of words. One reflection a token cannot make a rotation; two can.
 
 With G_t = M_t ⋯ M_1 the transport from s to t is G_t G_sᵀ: carried to the frame of the beginning,
 x_t ↦ G_tᵀ x_t, queries, keys and values meet in one space, any attention may be taken there, and
-its result is carried back by G_t.
+its result is carried back by G_t. A vector of d numbers is d/k vectors of the stalk, one behind the
+other, all carried by the same map: I ⊗ G_t on ℝᵈ = ℝ^{d/k} ⊗ ℝᵏ. So one connection serves queries,
+keys and values of many heads, its k × k matrices are formed once, and x costs k products a number.
 
-Products of reflections are taken in blocks: H_1 ⋯ H_n = I − U T Uᵀ with T⁻¹ = ½I + the part of
-UᵀU above the diagonal, whose leading parts serve all prefixes at once, so that a block costs
-products of matrices and one triangular solution.
+The G_t are a scan. In blocks of n tokens, all blocks at once, n − 1 products of small matrices; the
+ends of the blocks are a shorter sequence, scanned in the same way; what it gives is multiplied onto
+the blocks. That is n log_n T steps one after the other and two products of matrices a token.
 
-Source: Schreiber and Van Loan, A storage-efficient WY representation for products of Householder
-transformations (SIAM J. Sci. Stat. Comput. 1989); Joffrain et al., Accumulating Householder
-transformations, revisited (ACM TOMS 2006), for T⁻¹. Relatives: PaTH attention (Yang et al., arXiv
+The gradient needs no scan. A change of M_s changes G_t to the first order by G_t G_sᵀ dM_s G_{s−1},
+so that, with Ḡ_t the gradient of a loss in G_t,
+
+    dL = Σ_s ⟨C_s, dM_s M_sᵀ⟩,    C_s = G_s (Σ_{t≥s} G_tᵀ Ḡ_t) G_sᵀ,
+
+a sum from the end. dM_s M_sᵀ is antisymmetric, hence only K_s = C_s − C_sᵀ counts, and with W_j the
+reflections of token s behind its j-th, the gradient in the unit vector is 2 W_jᵀ K_s W_j u_j, at
+right angles to it. Nothing is stored but the vectors and the G_t.
+
+Source: the scan is Blelloch, Prefix sums and their applications (1990), with blocks in the place of
+pairs; the gradient follows from the equations above. Relatives: PaTH attention (Yang et al., arXiv
 2505.16381), DeltaNet in parallel (Yang et al., arXiv 2406.06484) and DeltaProduct (Siems et al.,
 arXiv 2502.10297), whose products of Householder maps gate or update a state.
 """
@@ -29,85 +39,124 @@ arXiv 2502.10297), whose products of Householder maps gate or update a state.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-BLOCK = 32
+BLOCK = 16
 """Tokens a block."""
+TINY = 1e-12
+"""A vector shorter than this is taken for zero and reflects nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """The maps G_t of a sequence, by blocks; see :func:`transport_of`."""
+    """The maps G_t of a sequence; see :func:`transport_of`."""
 
-    time: int
-    reflections: Float[Tensor, "*batch blocks n d"]
-    """Rows u of unit length, or zero after the end; n = m · tokens of a block."""
-    triangle: Float[Tensor, "*batch blocks n n"]
-    """T⁻¹ of every block, upper triangular."""
-    starts: Float[Tensor, "*batch blocks d d"]
-    """G at the end of the block before; the identity for the first."""
-    seen: Bool[Tensor, "tokens n"]
-    """Which reflections of its block a token has behind it, its own included."""
+    maps: Float[Tensor, "*batch time k k"]
 
     def to_start(self, x: Float[Tensor, "*batch time d"]) -> Float[Tensor, "*batch time d"]:
-        """G_tᵀ x_t: every vector carried back to the frame of the beginning."""
-        blocks = self._blocks(x)
-        onto = (blocks @ self.reflections.mT).masked_fill(~self.seen, 0.0)
-        factors = torch.linalg.solve_triangular(self.triangle, onto.mT, upper=True)
-        turned = blocks - factors.mT @ self.reflections
-        return self._flat(turned @ self.starts)
+        """G_tᵀ x_t: every vector carried back to the frame of the beginning, k numbers at a time.
+
+        Raises:
+            ValueError: d is no multiple of k.
+        """
+        return _rows_times(x, self.maps)
 
     def from_start(self, y: Float[Tensor, "*batch time d"]) -> Float[Tensor, "*batch time d"]:
-        """G_t y_t: every vector carried from the frame of the beginning to its token's."""
-        blocks = self._blocks(y) @ self.starts.mT
-        onto = blocks @ self.reflections.mT
-        factors = torch.linalg.solve_triangular(self.triangle.mT, onto.mT, upper=False)
-        kept = factors.mT.masked_fill(~self.seen, 0.0)
-        return self._flat(blocks - kept @ self.reflections)
+        """G_t y_t: every vector carried from the frame of the beginning to its token's.
 
-    def _blocks(self, x: Tensor) -> Tensor:
-        tokens = len(self.seen)
-        padded = F.pad(x, (0, 0, 0, self.reflections.shape[-3] * tokens - self.time))
-        return padded.unflatten(-2, (-1, tokens))
-
-    def _flat(self, x: Tensor) -> Tensor:
-        return x.flatten(-3, -2)[..., : self.time, :]
+        Raises:
+            ValueError: d is no multiple of k.
+        """
+        return _rows_times(y, self.maps.mT)
 
 
-def transport_of(vectors: Float[Tensor, "*batch time m d"], block: int = BLOCK) -> Transport:
-    """The transport whose reflections are along ``vectors``, of any length but zero.
+def transport_of(vectors: Float[Tensor, "*batch time m k"], block: int = BLOCK) -> Transport:
+    """The transport whose reflections are along ``vectors``, of any length; zero reflects nothing.
 
     Args:
         vectors: m for every token, applied in their order.
-        block: How many tokens are taken together; changes nothing but speed and rounding.
+        block: How many tokens are taken together, 2 or more; changes nothing but speed and
+            rounding.
+
+    Returns:
+        Maps in float32 at least: a product of many in half precision would leave O(k).
 
     Raises:
-        ValueError: No reflection, or a block without tokens.
+        ValueError: No reflection, or a block of fewer than two tokens.
 
-    Cost: O(T (m · block · d + d²)) for a sequence of T tokens.
+    Cost: O(T k² (m + k)) for a sequence of T tokens.
     """
-    if vectors.ndim < 3 or vectors.shape[-2] < 1 or block < 1:
+    if vectors.ndim < 3 or vectors.shape[-2] < 1 or block < 2:
         raise ValueError(
-            "vectors must be [..., time, m, d] with m ≥ 1, and block ≥ 1; got "
+            "vectors must be [..., time, m, k] with m ≥ 1, and block ≥ 2; got "
             f"{list(vectors.shape)} and {block}"
         )
-    time, num, d = vectors.shape[-3:]
-    unit = F.normalize(vectors, dim=-1)
+    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    with torch.autocast(vectors.device.type, enabled=False):
+        return Transport(_Products.apply(wide, block))  # pyright: ignore[reportArgumentType]
+
+
+class _Products(torch.autograd.Function):
+    """vectors ``[..., time, m, k]`` → G_t ``[..., time, k, k]``."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, block: int) -> Tensor:  # pyright: ignore
+        unit = F.normalize(vectors, dim=-1, eps=TINY)
+        steps = torch.eye(unit.shape[-1], dtype=unit.dtype, device=unit.device)
+        for u in unit.unbind(-2):
+            row = u[..., None, :] @ steps
+            steps = torch.addcmul(steps, u[..., :, None], row, value=-2)
+        maps = _scan(steps, block)
+        ctx.save_for_backward(vectors, maps)
+        return maps
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
+        vectors, maps = ctx.saved_tensors
+        length = vectors.norm(dim=-1, keepdim=True).clamp_min(TINY)
+        unit = vectors / length
+        after = (maps.mT @ grad).flip(-3).cumsum(-3).flip(-3)
+        rows = _through_later(unit, unit, back=False) @ maps
+        turned = rows @ after.mT - rows @ after
+        return 2 * _through_later(turned @ maps.mT, unit, back=True) / length, None
+
+
+def _through_later(x: Tensor, unit: Tensor, back: bool) -> Tensor:
+    """Row j through the reflections j + 1, …, m of its token, or back through them."""
+    num = unit.shape[-2]
+    for i in range(num - 1, 0, -1) if back else range(1, num):
+        u, early = unit[..., i : i + 1, :], x[..., :i, :]
+        early = early - 2 * (early @ u.mT) * u
+        x = torch.cat([early, x[..., i:, :]], dim=-2)
+    return x
+
+
+def _scan(steps: Tensor, block: int) -> Tensor:
+    """The products M_t ⋯ M_1 of ``[..., time, k, k]``, for all t."""
+    time, k = steps.shape[-3:-1]
     num_blocks = -(-time // block)
-    padded = F.pad(unit, (0, 0, 0, 0, 0, num_blocks * block - time))
-    u = padded.unflatten(-3, (num_blocks, block)).flatten(-3, -2)
-    half = torch.eye(block * num, dtype=u.dtype, device=u.device) / 2
-    triangle = (u @ u.mT).triu(1) + half
-    starts, last = [], torch.eye(d, dtype=u.dtype, device=u.device).expand(*u.shape[:-3], d, d)
-    whole = torch.linalg.solve_triangular(triangle.mT, u, upper=False)  # Tᵀ Uᵀ
-    for b in range(num_blocks):
-        starts.append(last)
-        rows = u[..., b, :, :]
-        last = last - rows.mT @ (whole[..., b, :, :] @ last)
-    token = torch.arange(block * num, device=u.device) // num
-    seen = token <= torch.arange(block, device=u.device)[:, None]
-    return Transport(time, u, triangle, torch.stack(starts, dim=-3), seen)
+    made = F.pad(steps, (0, 0, 0, 0, 0, num_blocks * block - time))
+    made = made.unflatten(-3, (num_blocks, block))
+    for i in range(1, block):
+        made[..., i, :, :] = made[..., i, :, :] @ made[..., i - 1, :, :]
+    if num_blocks > 1:
+        before = _scan(made[..., :-1, -1, :, :], block)
+        rest = made[..., 1:, :, :, :].flatten(-3, -2)  # a block's maps below each other
+        made[..., 1:, :, :, :] = (rest @ before).unflatten(-2, (block, k))
+    return made.flatten(-4, -3)[..., :time, :, :]
+
+
+def _rows_times(x: Tensor, maps: Tensor) -> Tensor:
+    """Every k numbers of x, as a row, times the token's matrix."""
+    k = maps.shape[-1]
+    if x.shape[-1] % k or x.shape[:-1] != maps.shape[:-2]:
+        raise ValueError(
+            f"vectors to carry must be {[*maps.shape[:-2]]} and a multiple of {k} numbers; got "
+            f"{list(x.shape)}"
+        )
+    return (x.unflatten(-1, (-1, k)) @ maps.to(x.dtype)).flatten(-2)
