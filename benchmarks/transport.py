@@ -24,7 +24,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from leray.lm.attention import causal_attention
 from leray.lm.config import ModelConfig
-from leray.lm.model import Attention, Carried, rotated
+from leray.lm.model import Attention, Carried
+from leray.lm.pointwise import rotated, turns_of
 from leray.lm.transport import transport_of
 
 BATCH, TIME, REPEATS = 4, 512, 7
@@ -77,20 +78,22 @@ def layer(width: int, num_heads: int, row: Row) -> Callable[[], Tensor]:
     )  # fmt: skip
     attention = Attention(config, 0)
     x = drawn(BATCH, TIME, width).requires_grad_()
-    return lambda: attention(x, Carried()).square()
+    turns = turns_of(TIME, width // num_heads, config.rope_base, x)
+    return lambda: attention(x, Carried(turns)).square()
 
 
 def core(width: int, num_heads: int, row: Row) -> Callable[[], Tensor]:
     """What lies between the projections, on ``[b, t, 3 · width]`` as they leave it."""
     qkv = drawn(BATCH, TIME, 3 * width).requires_grad_()
     groups, stalk = row.num_transports, row.stalk
+    turns = turns_of(TIME, width // num_heads, BASE, qkv)
 
     def heads(x: Tensor) -> Tensor:
         return x.unflatten(-1, (num_heads // groups, -1)).transpose(2, 3).flatten(1, 2)
 
     def by_position() -> Tensor:
         q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in qkv.chunk(3, dim=-1))
-        y = causal_attention(rotated(q, BASE), rotated(k, BASE), v)
+        y = causal_attention(rotated(q, turns), rotated(k, turns), v)
         return y.transpose(1, 2).flatten(2).square()
 
     if stalk is None:

@@ -18,8 +18,9 @@ from leray.lm.convolution import ShortConvolution, delayed
 from leray.lm.feedforward import FeedForward, default_hidden
 from leray.lm.flops import mean_context, train_flops_per_token
 from leray.lm.gluing import glued_attention, patch_attention
-from leray.lm.losses import LossConfig, cross_entropy, exactness_loss, training_loss
-from leray.lm.model import Attention, Carried, Model, rotated
+from leray.lm.losses import LossConfig, exactness_loss, training_loss
+from leray.lm.model import Attention, Carried, Model
+from leray.lm.pointwise import rotated, turns_of
 from leray.lm.sections import SectionMemory
 from leray.lm.transitions import ExactTransitions
 
@@ -275,7 +276,7 @@ def test_transitions_stay_a_complex_while_they_are_trained():
     tokens = torch.randint(NUM_TOKENS, (4, 12), generator=torch.Generator().manual_seed(0))
     for _ in range(100):
         optimizer.zero_grad()
-        cross_entropy(model(tokens[:, :-1]), tokens[:, 1:]).backward()
+        model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
         optimizer.step()
         layer.retract()
     maps = layer.maps().detach()
@@ -299,15 +300,15 @@ def test_disagreement_of_a_constant_text_is_nothing():
     config = ModelConfig(num_tokens=NUM_TOKENS, width=8, values="disagreement")
     attention = next(m for m in awake(config, 0).modules() if isinstance(m, Attention))
     x = drawn(1, 1, 1, 8).expand(1, 9, 8)
-    from leray.lm.model import Carried
 
-    assert float(attention(x, Carried()).abs().max().detach()) < 1e-12
+    assert float(attention(x, Carried(turns_of(9, 4, 100.0, x))).abs().max().detach()) < 1e-12
 
 
 def test_rotated_values_are_a_flat_transport():
     """Turning by s and back by t is turning by s − t, whatever the way."""
     x = drawn(0, 9, 8)
-    torch.testing.assert_close(rotated(rotated(x, 50.0), 50.0, -1), x)
+    turns = turns_of(9, 8, 50.0, x)
+    torch.testing.assert_close(rotated(rotated(x, turns), turns, -1), x)
 
 
 def test_what_a_pass_shows_of_itself():
@@ -331,7 +332,7 @@ def test_oracle_operations_are_those_that_torch_counts():
     tokens = torch.zeros(1, context, dtype=torch.int64)
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):
-        cross_entropy(model(tokens), tokens).backward()
+        model(tokens).sum().backward()
     dense = 12 * config.width * config.num_layers * (context - mean_context(context, None))
     first = 2 * 3 * config.width**2  # the first layer's input needs a gradient too: counted
     ours = (train_flops_per_token(model, context) + dense) * context

@@ -14,6 +14,7 @@ from leray.algebra.fields import Floats
 from leray.lm.attention import causal_attention
 from leray.lm.config import ModelConfig
 from leray.lm.model import Attention, Carried
+from leray.lm.pointwise import turns_of
 from leray.lm.transport import transport_of
 
 
@@ -165,7 +166,7 @@ def test_oracle_a_layer_shares_transports_among_its_heads():
     """Two transports of four heads, each on stalks of 2 in heads of 4, from the definition."""
     layer = layer_of(num_heads=4, stalk=2, num_transports=2)
     x = drawn(13, 1, 7, 16)
-    found = layer(x, Carried())[0]
+    found = layer(x, Carried(turns_of(7, 4, 100.0, x)))[0]
     assert layer.turn is not None
     assert layer.out is not None
     vectors = layer.turn(x)[0].unflatten(-1, (2, 2, 2))
@@ -193,7 +194,8 @@ def test_identity_a_token_changes_nothing_before_it_in_a_layer(seed, t, num_tran
     x = drawn(seed, 2, 20, 16)
     changed = x.clone()
     changed[:, t] = drawn(seed + 1, 2, 16)
-    before, after = layer(x, Carried()), layer(changed, Carried())
+    carried = Carried(turns_of(20, 8, 100.0, x))
+    before, after = layer(x, carried), layer(changed, carried)
     torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=0)
     assert not torch.equal(after[:, t:], before[:, t:])
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from leray.algebra.defects import smooth_defect
 from leray.lm.config import ModelConfig
@@ -67,10 +66,10 @@ def training_loss(
     watch: Watch | None = None
     if config.pages or config.gluing:
         watch = defaultdict(list)
-    own = cross_entropy(model(tokens, watch), targets)
+    own = model.loss(tokens, targets, watch)
     whole = own
     if watch is not None and config.pages:
-        pages = [cross_entropy(model.read(x), targets) for x in watch["levels"]]
+        pages = [model.loss_of(x, targets) for x in watch["levels"]]
         whole = whole + config.pages * torch.stack(pages).mean()
     if watch is not None and config.gluing:
         whole = whole + config.gluing * torch.stack(watch["disagreement"]).mean()
@@ -83,10 +82,3 @@ def exactness_loss(maps: Float[Tensor, "num n n"]) -> Float[Tensor, ""]:
     """The mean of (v + h) / n over successive maps: 0 iff exact, up to the resolution."""
     found = smooth_defect(maps[:-1], maps[1:], TAU)
     return ((found.violation + found.homology) / maps.shape[-1]).mean().to(maps.dtype)
-
-
-def cross_entropy(
-    logits: Float[Tensor, "b t classes"], targets: Int[Tensor, "b t"]
-) -> Float[Tensor, ""]:
-    """Nats a token."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())

@@ -29,9 +29,9 @@ from leray.lm.attention import causal_attention
 from leray.lm.coboundary import Shift
 from leray.lm.config import ModelConfig
 from leray.lm.convolution import ShortConvolution
+from leray.lm.cross_entropy import capped_cross_entropy
 from leray.lm.feedforward import FeedForward
 from leray.lm.gluing import glued_attention
-from leray.lm.loss import capped_cross_entropy
 from leray.lm.pointwise import Turns, heads_of_length, rms_norm, rotated, turns_of
 from leray.lm.sections import SectionMemory
 from leray.lm.transitions import ExactTransitions, PlainTransitions
@@ -210,7 +210,13 @@ class Model(nn.Module):
         self, tokens: Int[Tensor, "b t"], targets: Int[Tensor, "b t"], watch: Watch | None = None
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy in nats: that of :meth:`forward`, without keeping the logits."""
-        x = rms_norm(self._stream(tokens, watch)).flatten(0, 1)
+        return self.loss_of(self._stream(tokens, watch), targets)
+
+    def loss_of(
+        self, x: Float[Tensor, "b t width"], targets: Int[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy in nats of a stream: of the last layer, or of a level before."""
+        x = rms_norm(x).flatten(0, 1)
         return capped_cross_entropy(x, self._classes(), targets.flatten(), CAP)
 
     def read(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t classes"]:

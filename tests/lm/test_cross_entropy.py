@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from leray.lm import loss as module
-from leray.lm.loss import capped_cross_entropy
+from leray.lm import cross_entropy as module
+from leray.lm.cross_entropy import capped_cross_entropy
 
 
 def drawn(seed: int, rows: int, classes: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
