@@ -178,7 +178,7 @@ def _read(path: Path) -> Document:
         return Document(path.name, path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise LerayError(
-            f"{path} is not UTF-8, at byte {error.start:,}: convert it first"
+            f"{path} is not UTF-8 at byte {error.start:,}: convert it first"
         ) from error
     except OSError as error:
         raise LerayError(f"cannot read {path}: {error.strerror}") from error

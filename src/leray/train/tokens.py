@@ -55,7 +55,7 @@ class Vocabulary:
             return np.frombuffer(text.encode(), dtype=np.uint8)
         return np.array(self._tokenizer.encode(text).ids, dtype=self.dtype)
 
-    def decode(self, tokens: Iterable[int]) -> str:
+    def decode(self, tokens: Iterable[int] | np.ndarray) -> str:
         """The text of tokens; bytes that are no UTF-8 become U+FFFD."""
         kept = [int(t) for t in tokens if t != SEPARATOR]
         if self.merges is None:
