@@ -191,7 +191,7 @@ def test_oracle_losses_of_documents_are_those_of_plain_windows():
     config = configured()
     model = Model(config.model, torch.Generator().manual_seed(1))
     documents = [Document("a", "abcdefgh" * 5), Document("b", "xyz")]
-    stream, _, _ = streams_of(Vocabulary(), documents)
+    stream, starts, _ = streams_of(Vocabulary(), documents)
     found = document_losses(model, stream, starts, 16)
     for i in range(2):
         tokens = torch.from_numpy(stream[starts[i] : starts[i + 1]].astype(np.int64))
