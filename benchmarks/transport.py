@@ -78,7 +78,7 @@ def layer(width: int, num_heads: int, row: Row) -> Callable[[], Tensor]:
     )  # fmt: skip
     attention = Attention(config, 0)
     x = drawn(BATCH, TIME, width).requires_grad_()
-    turns = turns_of(TIME, width // num_heads, config.rope_base, x)
+    turns = turns_of(TIME, width // num_heads, BASE, x)  # once for all layers of a model
     return lambda: attention(x, Carried(turns)).square()
 
 
