@@ -43,6 +43,11 @@ def layer_of(**switches: int) -> Attention:
     return layer
 
 
+def carried(x: Tensor) -> Carried:
+    """What a first layer is handed."""
+    return Carried(turns_of(x.shape[1], 2, 10_000.0, x))
+
+
 @settings(max_examples=50)
 @given(
     st.integers(1, 20), st.integers(1, 3), st.integers(2, 9), st.integers(1, 3), st.integers(0, 99)
@@ -166,7 +171,7 @@ def test_oracle_a_layer_shares_transports_among_its_heads():
     """Two transports of four heads, each on stalks of 2 in heads of 4, from the definition."""
     layer = layer_of(num_heads=4, stalk=2, num_transports=2)
     x = drawn(13, 1, 7, 16)
-    found = layer(x, Carried(turns_of(7, 4, 100.0, x)))[0]
+    found = layer(x, carried(x))[0]
     assert layer.turn is not None
     assert layer.out is not None
     vectors = layer.turn(x)[0].unflatten(-1, (2, 2, 2))
@@ -194,8 +199,7 @@ def test_identity_a_token_changes_nothing_before_it_in_a_layer(seed, t, num_tran
     x = drawn(seed, 2, 20, 16)
     changed = x.clone()
     changed[:, t] = drawn(seed + 1, 2, 16)
-    carried = Carried(turns_of(20, 8, 100.0, x))
-    before, after = layer(x, carried), layer(changed, carried)
+    before, after = layer(x, carried(x)), layer(changed, carried(x))
     torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=0)
     assert not torch.equal(after[:, t:], before[:, t:])
 
