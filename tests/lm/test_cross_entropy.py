@@ -39,6 +39,13 @@ def test_oracle_torchs_cross_entropy_and_its_gradients(seed, rows, classes, held
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
+def test_oracle_the_least_probability_in_single_precision():
+    """The largest cap, the target at its bottom and all others at its top."""
+    x, weight = torch.full((2, 1), 100.0), torch.tensor([[-10.0], *[[10.0]] * 999])
+    found = capped_cross_entropy(x, weight, torch.zeros(2, dtype=torch.int64), 30.0)
+    assert float(found) == pytest.approx(60 + float(torch.tensor(999.0).log()), rel=1e-5)
+
+
 def test_without_gradients_it_is_the_same_number():
     x, weight, targets = drawn(0, 5, 4, 3)
     with torch.no_grad():
@@ -62,7 +69,8 @@ def test_half_precision_sums_in_single():
 
 def test_refusals():
     x, weight, targets = drawn(2, 3, 4, 2)
-    with pytest.raises(ValueError, match=r"a cap must be positive; got 0\.0"):
-        capped_cross_entropy(x, weight, targets, 0.0)
+    for cap in (0.0, 31.0, float("nan")):
+        with pytest.raises(ValueError, match=rf"above 0 and at most 30; got {cap}"):
+            capped_cross_entropy(x, weight, targets, cap)
     with pytest.raises(ValueError, match=r"got \[3, 2\], \[4, 2\] and \[2\]"):
         unwrap(capped_cross_entropy)(x, weight, targets[:2], 15.0)
