@@ -46,6 +46,13 @@ COMMANDS = {
         "Which past turns matter now? Fit the weights, judge the claims, write a report.",
         "leray study importance --data locomo:../shared/data/locomo",
     ),
+    "study architecture": Command(
+        "Studies",
+        "leray.commands.architecture",
+        "StudyArchitecture",
+        "Does sheaf structure make a language model better? Train, compare, judge the claims.",
+        "leray study architecture --text ../shared/data/text/wikitext2.*.txt",
+    ),
     "claims": Command(
         "Studies",
         "leray.commands.claims",

@@ -37,10 +37,11 @@ def configured(**tables) -> TrainingConfig:
     return configuration_of(given_tables, 256, "test.toml")
 
 
-def training(config: TrainingConfig, **changes) -> Training:
+def training(config: TrainingConfig, seeds: tuple[int, ...] = (0,), **changes) -> Training:
     text = "the quick brown fox jumps over the lazy dog. " * 40
     stream, _, _ = streams_of(Vocabulary(), [Document("a", text)])
-    return Training(config, stream, stream[:200], np.array([0, 100, 200]), **changes)
+    configs, starts = (config,) * len(seeds), np.array([0, 100, 200])
+    return Training(configs, seeds, stream, stream[:200], starts, **changes)
 
 
 def driven(computation: Training, store: MemoryStore | None = None):

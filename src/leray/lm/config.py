@@ -47,6 +47,8 @@ class ModelConfig:
     """``residual``: with those of the first layer. ``rotated``: turned by position, a flat
     transport. ``disagreement``: A v − v, and ``tied`` also written back by the transposed map: the
     constant sheaf."""
+    initialisation: Literal["normal", "frames"] = "normal"
+    """Of matrices: normal, or orthonormal rows or columns of the same size."""
     across_levels: bool = False
     """Keys and values from the end of the level below."""
     gluing: bool = False

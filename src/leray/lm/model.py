@@ -243,15 +243,19 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> None:
-        """Normal, of variance 1/inputs; zero where a branch ends, so that it begins as nothing.
+        """Normal, of variance 1/inputs, or frames of that size; zero where a branch ends.
 
-        An embedding that is also the output begins smaller, so that logits are of size 1.
-        Transitions, convolutions and vectors begin as their own files say.
+        So a branch begins as nothing. An embedding that is also the output begins smaller, so
+        that logits are of size 1. Transitions, convolutions and vectors begin as their own files
+        say.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 w = module.weight
-                w.copy_(torch.randn(w.shape, generator=generator) / w.shape[1] ** 0.5)
+                drawn = torch.randn(w.shape, generator=generator)
+                if self.config.initialisation == "frames":
+                    drawn = polar(drawn) * max(w.shape) ** 0.5
+                w.copy_(drawn / w.shape[1] ** 0.5)
         if self.head is None:
             self.embedding.weight /= self.config.width**0.5
         for block in self.blocks:
@@ -259,6 +263,12 @@ class Model(nn.Module):
             block.forward_branch.down.weight.zero_()
             if block.attention.out is not None:
                 block.attention.out.weight.zero_()
+
+
+def polar(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """The nearest matrix with orthonormal rows, or columns where these are fewer."""
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    return u @ v
 
 
 def _mixer(config: ModelConfig, branch: str) -> nn.Module:

@@ -12,8 +12,8 @@ from torch.nn import functional as F  # noqa: N812
 from leray.lm.model import Model
 from leray.train.tokens import windows_of
 
-SEQUENCES = 16
-"""Windows that go through the model together."""
+TOKENS = 4096
+"""That go through the model together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,11 @@ def document_losses(
     Cost: one forward pass over the tokens.
     """
     device = next(model.parameters()).device
+    sequences = max(1, TOKENS // context)
     nats = np.zeros(len(starts) - 1)
     counts = np.zeros(len(starts) - 1, dtype=np.int64)
     done = 0
-    for inputs, targets, owner in windows_of(tokens, starts, context, SEQUENCES):
+    for inputs, targets, owner in windows_of(tokens, starts, context, sequences):
         if max_windows is not None and done >= max_windows:
             break
         x, y = (torch.from_numpy(a).to(device) for a in (inputs, targets))

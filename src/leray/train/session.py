@@ -106,11 +106,11 @@ def _train(
     asked: Asked, config: TrainingConfig, files: TokenFiles, folder: RunFolder, say: Say
 ) -> dict[str, Any]:
     training = Training(
-        config=config,
+        configs=(config,),
+        seeds=(asked.seed,),
         tokens=files.splits["train"],
         tune=files.splits["tune"],
         tune_starts=files.starts["tune"],
-        seeds=(asked.seed,),
         device=asked.device,
     )
     key = Key.root(asked.seed)

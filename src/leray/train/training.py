@@ -37,32 +37,42 @@ class Curve:
         train: Nats a token, one a step.
         tune: Nats a token on the tuning split, one an interval.
         steps: After how many steps each was read.
+        report: The losses of the documents for the report, where these were asked for.
     """
 
     train: np.ndarray
     tune: np.ndarray
     steps: np.ndarray
+    report: Losses | None = None
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training run for each seed.
+    """Training runs, which may differ in everything but their length.
 
     Args:
-        config: What is trained, and how.
+        configs: What is trained, and how: one shard each, of equally many steps and intervals.
+        seeds: Of the shards: equal seeds see equal batches, whatever the model.
         tokens: The training split.
         tune: The tuning split, and where its documents begin.
-        seeds: One shard each: equal seeds see equal batches, whatever the model.
+        report: Documents whose losses are read once, after the last step, and where they begin.
         device: Where it runs.
     """
 
-    config: TrainingConfig
+    configs: tuple[TrainingConfig, ...]
+    seeds: tuple[int, ...]
     tokens: np.ndarray
     tune: np.ndarray
     tune_starts: np.ndarray
-    seeds: tuple[int, ...] = (0,)
+    report: np.ndarray | None = None
+    report_starts: np.ndarray | None = None
     device: str = "cpu"
     name: str = "training"
+
+    def __post_init__(self) -> None:
+        lengths = {(c.schedule.num_steps, c.schedule.interval) for c in self.configs}
+        if len(self.configs) != len(self.seeds) or len(lengths) != 1:
+            raise ValueError("every shard needs a seed, and all the same steps and interval")
 
     @property
     def num_shards(self) -> int:
@@ -70,41 +80,45 @@ class Training:
 
     @property
     def num_steps(self) -> int:
-        s = self.config.schedule
+        s = self.configs[0].schedule
         return -(-s.num_steps // s.interval)
 
     def init(self, shard: int, key: Key) -> State:  # noqa: ARG002, the seed says which run it is
         seed = self.seeds[shard]
-        model = Model(self.config.model, torch.Generator().manual_seed(seed))
-        return {"seed": seed, **_arrays("weights", model.state_dict())}
+        model = Model(self.configs[shard].model, torch.Generator().manual_seed(seed))
+        return {"shard": shard, **_arrays("weights", model.state_dict())}
 
     def step(self, state: State, step_index: int, key: Key) -> tuple[State, Samples]:  # noqa: ARG002
-        live = live_model(self.config, self.device)
+        shard = int(state["shard"])
+        config = self.configs[shard]
+        live = live_model(config, self.device)
         live.load(state)
-        s, data = self.config.schedule, self.config.data
-        seed = int(state["seed"])
-        batches = Batches(self.tokens, data.context, data.num_sequences, seed)
+        s, data = config.schedule, config.data
+        batches = Batches(self.tokens, data.context, data.num_sequences, self.seeds[shard])
         first = step_index * s.interval
         steps = range(first, min(first + s.interval, s.num_steps))
         told = np.array([live.train(batches, k) for k in steps])
-        tune = self.losses_on_tune(live.model)
-        samples = {"loss": told[:, 0], "norm": told[:, 1], "tune": np.array([tune.mean])}
-        return {"seed": seed, **live.state()}, samples
-
-    def losses_on_tune(self, model: Model) -> Losses:
-        data = self.config.data
-        return document_losses(
-            model, self.tune, self.tune_starts, data.context, max_windows=TUNE_WINDOWS
+        tune = document_losses(
+            live.model, self.tune, self.tune_starts, data.context, max_windows=TUNE_WINDOWS
         )
+        samples = {"loss": told[:, 0], "norm": told[:, 1], "tune": np.array([tune.mean])}
+        if step_index == self.num_steps - 1 and self.report is not None:
+            assert self.report_starts is not None, "documents have beginnings"
+            read = document_losses(live.model, self.report, self.report_starts, data.context)
+            samples |= {"report_nats": read.nats, "report_tokens": read.counts}
+        return {"shard": shard, **live.state()}, samples
 
     def result(self, samples: list[list[Samples]]) -> list[Curve]:
-        s = self.config.schedule
+        s = self.configs[0].schedule
         ends = np.minimum((1 + np.arange(self.num_steps)) * s.interval, s.num_steps)
         return [
             Curve(
                 np.concatenate([x["loss"] for x in shard]),
                 np.concatenate([x["tune"] for x in shard]),
                 ends,
+                Losses(shard[-1]["report_nats"], shard[-1]["report_tokens"])
+                if "report_nats" in shard[-1]
+                else None,
             )
             for shard in samples
         ]

@@ -1,0 +1,106 @@
+"""`leray study architecture`: train every variant, judge the claims, write a report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leray.errors import LerayError, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyArchitecture:
+    """Options of `leray study architecture`.
+
+    Args:
+        text: A file, a pattern of files, a folder, or stdlib.
+        preset: quick (minutes) or full (about eight hours of two cores, resumable).
+        seed: Of the resamples; training has seeds of its own.
+        out: The run's folder, new or empty; by default one below runs/.
+        resume: Go on with the run in this folder; its own settings hold.
+        device: cpu, cuda, cuda:1.
+        workers: Processes; the numbers do not depend on it. By default one a core.
+        json: One JSON object on stdout.
+    """
+
+    text: str = "stdlib"
+    preset: str = "quick"
+    seed: int = 0
+    out: Path | None = None
+    resume: Path | None = None
+    device: str = "cpu"
+    workers: int | None = None
+    json: bool = False
+
+    def run(self) -> int:
+        """Run or resume the study."""
+        from leray.report.architecture_page import publish
+        from leray.studies.architecture_session import ArchitectureRequest, run_architecture
+
+        if self.resume is not None:
+            self._refuse_beside_resume()
+        request = ArchitectureRequest(
+            text=self.text, preset=self.preset, seed=self.seed, device=self.device
+        )
+        result, folder = run_architecture(
+            request, out=self.out, resume=self.resume, workers=self.workers, publish=publish
+        )
+        if self.json:
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        show(result, folder)
+        return 0
+
+    def _refuse_beside_resume(self) -> None:
+        default = StudyArchitecture()
+        names = ("text", "preset", "seed", "out", "device")
+        given = [f"--{n}" for n in names if getattr(self, n) != getattr(default, n)]
+        if given:
+            raise LerayError(
+                f"{', '.join(given)} beside --resume: the run's own settings hold; leave it out, "
+                "or start a new run without --resume"
+            )
+
+
+def show(result: dict[str, Any], folder: Path) -> None:
+    """Losses and verdicts, on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    losses = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("variant", "nats a token", "parameters", "MFLOP a token", "rate"):
+        losses.add_column(heading, justify="left" if heading == "variant" else "right")
+    for row in result["table"]:
+        losses.add_row(
+            Text(f"{row['method']} ({row['what']})"),
+            f"{row['metrics']['loss']['estimate']:.4f}",
+            f"{row['parameters']:,}",
+            f"{row['flops_per_token'] / 1e6:.2f}",
+            f"{row['rate']:g}",
+        )
+    console.print(losses)
+    verdicts = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("claim", "verdict", "difference", "interval"):
+        verdicts.add_column(heading)
+    colours = {"supported": "green", "refuted": "red", "undecided": "yellow"}
+    for v in result["verdicts"]:
+        ends = v["interval"]
+        verdicts.add_row(
+            Text(f"{v['claim']} {v['statement']}"),
+            Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
+            f"{v['estimate']:+.4f}",
+            "–" if ends is None else f"[{ends[0]:+.4f}, {ends[1]:+.4f}]",
+        )
+    console.print(verdicts)
+    share = result["compute_share"]
+    if share is not None:
+        console.print(
+            f"the default reaches the baseline's final loss with {share['estimate']:.0%} of its "
+            "training FLOPs"
+        )
+    console.print(f"report: {plain(str(folder / 'report.html'))}", markup=False)
+    sys.stderr.flush()

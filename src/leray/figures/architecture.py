@@ -1,0 +1,150 @@
+"""Figures of the architecture study: differences, curves against compute, gains by budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from leray.figures import numbers
+from leray.figures.style import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    QUIET,
+    VERMILLION,
+    Picture,
+    bare,
+    canvas,
+    house_style,
+    place,
+    to_picture,
+)
+
+_LOOKS = (("o", BLUE, "-"), ("s", ORANGE, "--"), ("^", GREEN, "-."), ("D", VERMILLION, "-"))
+"""Marker, colour and line of the headline models, in their order."""
+
+
+def draw(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Picture]:
+    """All of them by name."""
+    pictures = (forest(result), curves(result, details), budgets(result, details))
+    return {p.name: p for p in pictures}
+
+
+def forest(result: dict[str, Any]) -> Picture:
+    """Every difference with its two intervals; left of zero is better."""
+    rows = result["differences"]
+    with house_style():
+        figure = canvas(1.25 + 0.245 * len(rows))
+        axes = place(figure, 2.35, 0.95, 0.6, 0.1)
+        for y, row in enumerate(rows):
+            for part, colour, width in ((row["crossed"], QUIET, 1), (row, BLUE, 2.4)):
+                if part["interval"] is not None:
+                    axes.plot(part["interval"], (y, y), color=colour, linewidth=width)
+            axes.plot(row["estimate"], y, "o", color=BLUE, markersize=5.5, markeredgecolor="white")
+            axes.text(
+                1.02, y, f"{row['estimate']:+.3f}", va="center", size=8.5,
+                transform=axes.get_yaxis_transform(),
+            )  # fmt: skip
+        axes.axvline(0, color=INK, linewidth=0.8)
+        bare(axes)
+        axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="nats a token; negative is better")
+        axes.set_yticks(range(len(rows)), [_pair(row) for row in rows], size=7.5)
+        level = numbers.percent(rows[0]["level"])
+        return to_picture(
+            figure,
+            name="differences",
+            title="What each ingredient is worth",
+            caption=f"{_data(result)} Loss on the report split less that of the model named after "
+            f"“–”, paired by seed. Thick: {rows[0]['interval_kind']}; thin: "
+            f"{rows[0]['crossed']['interval_kind']}; both {level}, "
+            f"n = {rows[0]['n']} seeds; where no line is seen the interval has no end.",
+            alt="Differences of loss: "
+            + "; ".join(f"{_pair(r)} {r['estimate']:+.3f}" for r in rows)
+            + ".",
+        )
+
+
+def curves(result: dict[str, Any], details: dict[str, Any]) -> Picture:
+    """The loss while training against the operations spent."""
+    scale = result["scale"]
+    tokens = scale["num_sequences"] * scale["context"]
+    rows = [r for r in result["table"] if r["role"] in ("baseline", "rival", "default")]
+    with house_style():
+        figure = canvas(3.3)
+        axes = place(figure, 0.75, 0.95, 0.2, 0.15)
+        for row, (marker, colour, line) in zip(rows, _LOOKS, strict=True):
+            curve = details["curves"][row["method"]]
+            spent = np.array(curve["steps"]) * tokens * row["flops_per_token"] / 1e12
+            axes.plot(
+                spent, curve["tune"], line, marker=marker, markersize=4, color=colour,
+                label=row["method"],
+            )  # fmt: skip
+        last = ((r["method"], details["curves"][r["method"]]["tune"][-1]) for r in rows)
+        ends = "; ".join(f"{name} {loss:.3f}" for name, loss in last)
+        axes.grid(axis="y")
+        axes.set(xlabel="training operations, TFLOP", ylabel="nats a token, tuning split")
+        figure.legend(loc="lower left", ncols=4, bbox_to_anchor=(0.05, 0.0))
+        return to_picture(
+            figure,
+            name="curves",
+            title="Loss against operations",
+            caption=f"{_data(result)} Means over {result['table'][0]['metrics']['loss']['n']} "
+            "seeds; the rate falls to zero over the second half of a run, so that only ends of "
+            "runs compare.",
+            alt="Final loss on the tuning split: "
+            + "; ".join(
+                f"{r['method']} {details['curves'][r['method']]['tune'][-1]:.3f}" for r in rows
+            )
+            + ".",
+        )
+
+
+def budgets(result: dict[str, Any], details: dict[str, Any]) -> Picture:
+    """The final loss of whole runs of several lengths, every seed a dot."""
+    scale = result["headline_scale"]
+    steps = scale["num_steps"] * scale["num_sequences"] * scale["context"]
+    with house_style():
+        figure = canvas(3.3)
+        axes = place(figure, 0.75, 0.95, 0.2, 0.15)
+        for (name, runs), (marker, colour, line) in zip(
+            details["budgets"].items(), _LOOKS, strict=True
+        ):
+            spent = [r["fraction"] * steps * r["flops_per_token"] / 1e12 for r in runs]
+            means = [float(np.mean(r["losses"])) for r in runs]
+            axes.plot(spent, means, line, marker=marker, markersize=4, color=colour, label=name)
+            for x, run in zip(spent, runs, strict=True):
+                axes.plot([x] * len(run["losses"]), run["losses"], ".", color=colour, markersize=2)
+        axes.grid(axis="y")
+        axes.set(
+            xlabel="training operations, TFLOP", ylabel="nats a token, report split", xscale="log"
+        )
+        figure.legend(loc="lower left", ncols=4, bbox_to_anchor=(0.05, 0.0))
+        share = result["compute_share"]
+        reached = (
+            "The default does not reach the baseline's final loss in every seed."
+            if share is None
+            else "The default reaches the baseline's final loss with "
+            f"{share['estimate']:.0%} of its operations."
+        )
+        return to_picture(
+            figure,
+            name="budgets",
+            title="How much training buys",
+            caption=f"{_data(result)} Whole runs of several lengths, each with its own schedule; "
+            f"dots are seeds, lines their means. {reached}",
+            alt=reached,
+        )
+
+
+def _pair(row: dict[str, Any]) -> str:
+    return f"{row['method']} – {row['against']}"
+
+
+def _data(result: dict[str, Any]) -> str:
+    scale = result["scale"]
+    return (
+        f"{result['data']['name']}, {result['data']['documents']['report']} documents for the "
+        f"report; width {scale['width']}, {scale['num_layers']} layers."
+    )

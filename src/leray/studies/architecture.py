@@ -1,0 +1,311 @@
+"""The architecture study: models of equal size, each at its best rate, on text none has seen.
+
+Protocol, the same for every variant:
+
+1. *Rates.* The same few multiples of one pair of learning rates are tried, one run each of a
+   fraction of the length, with a seed of its own; the least loss on the tuning split wins.
+2. *Runs.* That rate, the whole length, seeds 0, 1, …; equal seeds see equal batches in every
+   variant, so that differences are paired.
+3. *Report.* After the last step, and never before, the loss of every document of the report split.
+4. *Shorter runs* of the headline models, each with its own whole schedule: the loss against
+   compute, and how much of it the structured model needs to reach the baseline's final loss.
+
+Differences are paired by seed and document (:mod:`leray.evidence.paired`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from leray.errors import LerayError, nearest
+from leray.evidence.bootstrap import Interval
+from leray.evidence.paired import (
+    by_seed,
+    compute_to_reach,
+    crossed_interval,
+    sign_flip_p_value,
+    t_interval,
+)
+from leray.lm.flops import train_flops_per_token
+from leray.lm.model import Model
+from leray.runs.computation import Computation
+from leray.studies.variants import Tables, Variant, configured, size_of, variants
+from leray.train.configuration import TrainingConfig
+from leray.train.tokens import TokenFiles
+from leray.train.training import Curve, Training
+
+Drive = Callable[[Computation[Any]], Any]
+
+TUNE_SEED = 1_000_000
+"""Of the runs that choose a rate; no run that is reported has it."""
+HEADLINE = ("baseline", "interleaved", "convolution", "default")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """How large the models are and how long they train."""
+
+    width: int
+    num_layers: int
+    num_heads: int
+    context: int
+    num_sequences: int
+    num_steps: int
+
+    def tables(self) -> Tables:
+        """The baseline's tables."""
+        return {
+            "model": {
+                "width": self.width, "num_layers": self.num_layers, "num_heads": self.num_heads,
+            },
+            "data": {"context": self.context, "num_sequences": self.num_sequences},
+            "schedule": {"num_steps": self.num_steps, "interval": min(50, self.num_steps)},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """How much a run of the study computes.
+
+    Args:
+        screen: Of all variants.
+        num_seeds: Of all variants.
+        rates: Multiples of both learning rates that are tried.
+        tune_frac: Of the steps, in the runs that choose a rate.
+        headline: Of the headline models, where it differs from the screen.
+        num_headline_seeds: Of these.
+        fractions: Of the steps, in the shorter runs of the headline models.
+        others: More scales for the headline models, a quarter of the seeds' runs.
+    """
+
+    screen: Scale
+    num_seeds: int
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+    tune_frac: float = 0.5
+    headline: Scale | None = None
+    num_headline_seeds: int = 8
+    fractions: tuple[float, ...] = ()
+    others: tuple[Scale, ...] = ()
+
+
+_SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=8, num_steps=100)
+_MIDDLE = Scale(width=96, num_layers=4, num_heads=3, context=256, num_sequences=8, num_steps=250)
+_LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=8, num_steps=1500)
+
+SIZES = {
+    "quick": Size(
+        screen=_SMALL, num_seeds=3, num_headline_seeds=3, rates=(0.5, 1.5), fractions=(0.5, 0.75)
+    ),
+    "full": Size(
+        screen=_MIDDLE,
+        num_seeds=4,
+        headline=_LARGE,
+        fractions=(0.1, 0.25, 0.4, 0.5, 0.8),
+        others=(
+            replace(_MIDDLE, num_steps=500),
+            replace(_LARGE, width=192, num_heads=6, num_steps=500),
+        ),
+    ),
+}
+
+
+def size_named(preset: str) -> Size:
+    """The sizes of a preset.
+
+    Raises:
+        LerayError: There is no such preset.
+    """
+    if preset not in SIZES:
+        raise LerayError(
+            f"preset must be one of {', '.join(SIZES)}; got {preset!r:.40}{nearest(preset, SIZES)}"
+        )
+    return SIZES[preset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a variant's runs came to.
+
+    Args:
+        rate: The multiple of the rates that was chosen, and ``tried`` what each gave.
+        nats: ``[seeds, documents]`` on the report split, and the documents' ``tokens``.
+        flops: Of a token.
+        curves: By seed.
+    """
+
+    variant: Variant
+    parameters: int
+    flops: float
+    rate: float
+    tried: dict[float, float]
+    nats: np.ndarray
+    tokens: np.ndarray
+    curves: tuple[Curve, ...]
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Nats a token of every seed."""
+        return by_seed(self.nats, self.tokens)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Trains variants on one text, at one scale, through the driver.
+
+    Args:
+        drive: Makes the steps of a computation, and returns its result.
+        label: Part of the names of its computations.
+    """
+
+    files: TokenFiles
+    scale: Scale
+    size: Size
+    num_seeds: int
+    drive: Drive
+    label: str
+    device: str = "cpu"
+
+    def train(self, variant: Variant) -> Trained:
+        """Choose its rate, then train every seed."""
+        config = self._config(variant, self.scale)
+        tried = self._tried(variant)
+        # Of equal losses the smaller rate; a rate that diverged has infinite loss.
+        rate = min(tried, key=lambda r: (tried[r], r))
+        if not np.isfinite(tried[rate]):
+            raise LerayError(f"{variant.name!r} diverged at every rate: {sorted(tried)}")
+        curves = self._runs(f"train-{variant.name}", config, (rate,) * self.num_seeds)
+        return self._trained(variant, config, rate, tried, curves)
+
+    def shorter(self, trained: Trained, frac: float) -> Trained:
+        """The same variant at a fraction of the steps, with its chosen rate."""
+        scale = replace(self.scale, num_steps=max(1, round(frac * self.scale.num_steps)))
+        config = self._config(trained.variant, scale)
+        name = f"short-{trained.variant.name}-{frac:g}"
+        curves = self._runs(name, config, (trained.rate,) * self.num_seeds)
+        return self._trained(trained.variant, config, trained.rate, trained.tried, curves)
+
+    def _tried(self, variant: Variant) -> dict[float, float]:
+        """The loss on the tuning split at every rate."""
+        rates = self.size.rates
+        steps = max(1, round(self.size.tune_frac * self.scale.num_steps))
+        config = self._config(variant, replace(self.scale, num_steps=steps))
+        curves = self._runs(
+            f"tune-{variant.name}", config, rates, (TUNE_SEED,) * len(rates), report=False
+        )
+        losses = (float(c.tune[-1]) for c in curves)
+        return dict(zip(rates, losses, strict=True))
+
+    def _runs(
+        self,
+        name: str,
+        config: TrainingConfig,
+        rates: Sequence[float],
+        seeds: Sequence[int] | None = None,
+        *,
+        report: bool = True,
+    ) -> list[Curve]:
+        files = self.files
+        return self.drive(
+            Training(
+                configs=tuple(_at_rate(config, r) for r in rates),
+                seeds=tuple(range(len(rates)) if seeds is None else seeds),
+                tokens=files.splits["train"],
+                tune=files.splits["tune"],
+                tune_starts=files.starts["tune"],
+                report=files.splits["report"] if report else None,
+                report_starts=files.starts["report"] if report else None,
+                device=self.device,
+                name=f"{self.label}-{name}".replace(" ", "_"),
+            )
+        )
+
+    def _trained(
+        self, variant: Variant, config: TrainingConfig, rate: float, tried: dict[float, float],
+        curves: list[Curve],
+    ) -> Trained:  # fmt: skip
+        with torch.device("meta"):
+            model = Model(config.model, torch.Generator(device="cpu"), draw=False)
+        reports = [c.report for c in curves if c.report is not None]
+        return Trained(
+            variant=variant,
+            parameters=size_of(config.model),
+            flops=train_flops_per_token(model, self.scale.context),
+            rate=rate,
+            tried=tried,
+            nats=np.stack([r.nats for r in reports]),
+            tokens=reports[0].counts,
+            curves=tuple(curves),
+        )
+
+    def _config(self, variant: Variant, scale: Scale) -> TrainingConfig:
+        return configured(variant, scale.tables(), self.files.vocabulary.size)
+
+
+def _at_rate(config: TrainingConfig, times: float) -> TrainingConfig:
+    o = config.optimizer
+    faster = replace(o, rate=o.rate * times, matrix_rate=o.matrix_rate * times)
+    return replace(config, optimizer=faster)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A model's loss less another's, paired by seed and document.
+
+    Args:
+        by_seed: Nats a token.
+        interval: Over seeds; ``crossed``: over seeds and documents.
+        p_value: Two-sided, by sign flips over seeds.
+    """
+
+    name: str
+    against: str
+    by_seed: np.ndarray
+    interval: Interval
+    crossed: Interval
+    p_value: float
+
+
+def difference(
+    one: Trained, other: Trained, level: float, generator: np.random.Generator
+) -> Difference:
+    """Of two variants that were trained on the same seeds."""
+    gap = one.nats - other.nats
+    values = by_seed(gap, one.tokens)
+    return Difference(
+        name=one.variant.name,
+        against=other.variant.name,
+        by_seed=values,
+        interval=t_interval(values, level),
+        crossed=crossed_interval(gap, one.tokens, level, generator),
+        p_value=sign_flip_p_value(values),
+    )
+
+
+def compute_share(
+    whole: Trained, shorter: dict[float, Trained], target: Trained, level: float
+) -> Interval | None:
+    """The share of the target's training FLOPs with which a model reaches the target's final loss.
+
+    None where a seed does not reach it with all of its own steps. The interval is over seeds, of
+    the logarithm.
+    """
+    fractions = sorted(shorter)
+    runs = [*(shorter[f] for f in fractions), whole]
+    losses = np.stack([r.losses for r in runs], axis=1)
+    found = compute_to_reach(np.array([*fractions, 1.0]), losses, target.losses)
+    if np.isnan(found).any():
+        return None
+    share = t_interval(np.log(found * whole.flops / target.flops), level)
+    estimate, low, high = (float(np.exp(x)) for x in (share.estimate, share.low, share.high))
+    kind = "Student's t over seeds, of the logarithm"
+    return replace(share, estimate=estimate, low=low, high=high, kind=kind)
+
+
+def all_variants(scale: Scale) -> tuple[Variant, ...]:
+    """Of the study, at a scale."""
+    return variants(scale.num_layers, scale.context)

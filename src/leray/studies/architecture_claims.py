@@ -1,0 +1,106 @@
+"""The ledger of the architecture study, as it was fixed before any run was judged.
+
+Every claim compares two models of equal size on text that neither saw, each with its own learning
+rate from an equal search. All share one error: each is judged at `SIMULTANEOUS` (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from leray.evidence.verdict import Claim
+
+SOURCE = "the structure document: transformers shaped by levels, sheaves and exact sequences"
+LEVEL = 0.95
+MARGIN = 0.01
+"""Nats a token: half of what the choice of a learning rate is worth."""
+
+
+def _claim(name: str, statement: str, compared: str, margin: float = MARGIN) -> Claim:
+    return Claim(
+        id=name,
+        statement=statement,
+        source=SOURCE,
+        estimand=f"mean loss on the report split, nats a token: {compared}; equal parameters, "
+        "equal steps, each with its own tuned learning rate",
+        direction="less",
+        null=0.0,
+        margin=margin,
+        level=LEVEL,
+    )
+
+
+CLAIMS = (
+    _claim(
+        "S1",
+        "Local, then sparse, then global levels beat uniform attention",
+        "windows that grow with depth minus all-global attention",
+    ),
+    _claim(
+        "S2",
+        "Local-first training reaches a lower loss with the same steps",
+        "windows that open during training minus the same model with its windows open from the "
+        "start",
+    ),
+    _claim(
+        "S3",
+        "Exact transitions between levels help",
+        "transitions with d d = 0 by construction minus plain ones",
+    ),
+    _claim(
+        "S4",
+        "Exactness and spectral losses help",
+        "plain transitions with the exactness loss minus the same without",
+    ),
+    _claim(
+        "S5",
+        "Structured initialisation helps early training",
+        "orthonormal frames at the start minus normal weights, at the short length of the study",
+    ),
+    _claim(
+        "S6",
+        "Lower levels must settle before higher ones learn",
+        "levels that open one after the other minus all open from the start",
+    ),
+    _claim(
+        "S10",
+        "Coboundary features and cup products help beyond short convolutions",
+        "interleaved windows with coboundary and cup gate minus interleaved windows with "
+        "convolutions",
+    ),
+    _claim(
+        "S11",
+        "Sheaf attention with real holonomy helps",
+        "interleaved windows, convolutions and transport by the data minus the same with rotary "
+        "positions",
+    ),
+    _claim(
+        "S12",
+        "Gluing helps",
+        "overlapping patches glued by least squares minus sliding windows of the same size",
+    ),
+    _claim(
+        "S13",
+        "A memory of past sections helps",
+        "short windows with a memory of sections minus the same windows without",
+    ),
+    _claim(
+        "S14",
+        "Routing between levels helps",
+        "windows with a learned gate to all before minus interleaved windows",
+    ),
+    _claim(
+        "G1",
+        "A sheaf-structured GPT out-performs a standard transformer of the same size, the best "
+        "rival included",
+        "the default structured model minus the better of baseline, interleaved windows, and "
+        "interleaved windows with convolutions (the larger difference)",
+        margin=0.03,
+    ),
+)
+
+SIMULTANEOUS = 1 - (1 - LEVEL) / len(CLAIMS)
+"""The level of each claim's own interval, so that all hold together at `LEVEL`."""
+
+
+def claim(name: str) -> Claim:
+    """The claim of this id."""
+    return next(c for c in CLAIMS if c.id == name)

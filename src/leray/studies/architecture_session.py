@@ -1,0 +1,294 @@
+"""A run of the architecture study: its folder, its computations, its verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leray.data.cache import cache_home
+from leray.errors import LerayError
+from leray.evidence.bootstrap import Interval
+from leray.evidence.paired import t_interval
+from leray.evidence.verdict import Verdict, judge
+from leray.runs.folder import RunFolder
+from leray.runs.seeds import Key
+from leray.studies.architecture import (
+    HEADLINE,
+    Difference,
+    Protocol,
+    Scale,
+    Size,
+    Trained,
+    all_variants,
+    compute_share,
+    difference,
+    size_named,
+)
+from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS, claim
+from leray.train.text import read_texts
+from leray.train.tokens import TokenFiles, token_files
+from leray.train.training import check_device
+
+Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
+
+RIVALS = ("baseline", "interleaved", "convolution")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchitectureRequest:
+    """What a run computes."""
+
+    text: str = "stdlib"
+    preset: str = "quick"
+    seed: int = 0
+    device: str = "cpu"
+
+    def config(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], where: Path) -> ArchitectureRequest:
+        """What wrote a run's ``config.toml``.
+
+        Raises:
+            LerayError: A setting is missing or of another kind.
+        """
+        kinds = {"text": str, "preset": str, "seed": int, "device": str}
+        for name, kind in kinds.items():
+            if type(config.get(name)) is not kind:
+                raise LerayError(f"{where}: {name} must be {kind.__name__}; start a new run")
+        return cls(**{name: config[name] for name in kinds})
+
+
+def run_architecture(
+    request: ArchitectureRequest,
+    *,
+    out: Path | None,
+    resume: Path | None,
+    workers: int | None,
+    publish: Publish,
+) -> tuple[dict[str, Any], Path]:
+    """Run the study, or go on with one; returns its result as JSON has it, and its folder.
+
+    Raises:
+        LerayError: For what a user can mend; what was finished stays in the folder.
+        Interrupted: On Ctrl-C, with the command that goes on.
+    """
+    if workers is not None and workers < 1:
+        raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
+    folder = None
+    if resume is not None:
+        folder = RunFolder.resume(resume)
+        if folder.study != "architecture":
+            raise LerayError(f"{resume} holds a run of {folder.study!r:.60}, not 'architecture'")
+        request = ArchitectureRequest.of(folder.config, resume / "config.toml")
+    size = size_named(request.preset)
+    check_device(request.device, "float32")
+    texts = read_texts(request.text)
+    files = token_files(texts, "bytes", cache_home() / "tokens")
+    if folder is None:
+        folder = RunFolder.create(out, "architecture", request.config())
+    processes = workers or len(os.sched_getaffinity(0))
+    with folder:
+        result, details = _run(request, size, files, folder, processes)
+        publish(folder, result, details)
+    return result, folder.path
+
+
+def _run(
+    request: ArchitectureRequest, size: Size, files: TokenFiles, folder: RunFolder, workers: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    key = Key.root(request.seed)
+
+    def protocol(scale: Scale, num_seeds: int, label: str) -> Protocol:
+        return Protocol(
+            files=files,
+            scale=scale,
+            size=size,
+            num_seeds=num_seeds,
+            drive=lambda c: folder.drive(c, key=key, workers=workers),
+            label=label,
+            device=request.device,
+        )
+
+    screen = protocol(size.screen, size.num_seeds, "screen")
+    trained = {v.name: screen.train(v) for v in all_variants(size.screen)}
+    headline, main = trained, screen
+    if size.headline is not None:
+        main = protocol(size.headline, size.num_headline_seeds, "headline")
+        chosen = (v for v in all_variants(size.headline) if v.name in HEADLINE)
+        headline = {v.name: main.train(v) for v in chosen}
+    shorter = {
+        name: {f: main.shorter(headline[name], f) for f in size.fractions} for name in HEADLINE
+    }
+    draw = key.child("resamples").generator()
+    gaps = _differences(trained, draw)
+    gaps |= {f"default against {r}": _gap(headline["default"], headline[r], draw) for r in RIVALS}
+    share = compute_share(
+        headline["default"], shorter["default"], headline["baseline"], SIMULTANEOUS
+    )
+    source = f"{request.text}, {files.splits['train'].size:,} tokens to train on"
+    verdicts = _verdicts(gaps, source, size)
+    result = {
+        "study": "architecture",
+        "run": str(folder.path),
+        "preset": request.preset,
+        "seed": request.seed,
+        "data": {
+            "name": request.text,
+            "tokens": {s: int(x.size) for s, x in files.splits.items()},
+            "documents": {s: len(x) for s, x in files.sizes.items()},
+            "repaired": {},
+            "dropped": {},
+        },
+        "scale": asdict(size.screen),
+        "headline_scale": asdict(size.headline or size.screen),
+        "table": [_row(t) for t in trained.values()],
+        "headline": [_row(headline[n]) for n in HEADLINE],
+        "differences": [_gap_row(name, gap) for name, gap in gaps.items()],
+        "compute_share": None if share is None else _interval_row(share),
+        "weights": None,
+        "methods": [
+            {"name": n, "seconds": round(s, 3), "claimed": None} for n, s in folder.seconds.items()
+        ],
+        "verdicts": [_verdict_row(v) for v in verdicts],
+    }
+    details = {
+        "curves": {name: _curves(t) for name, t in trained.items()},
+        "budgets": _budgets(headline, shorter),
+    }
+    folder.write_verdicts(result["verdicts"])
+    for name, content in (("result", result), ("details", details)):
+        folder.write(f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return result, details
+
+
+def _differences(
+    trained: dict[str, Trained], generator: np.random.Generator
+) -> dict[str, Difference]:
+    """Every variant less the one it is compared with."""
+    found = {}
+    for name, t in trained.items():
+        if t.variant.role in ("baseline", "default"):
+            continue
+        found[name] = _gap(t, trained[t.variant.against], generator)
+    return found
+
+
+def _gap(one: Trained, other: Trained, generator: np.random.Generator) -> Difference:
+    return difference(one, other, SIMULTANEOUS, generator)
+
+
+def _verdicts(gaps: dict[str, Difference], source: str, size: Size) -> list[Verdict]:
+    """One a claim; what was searched is corrected for by the level."""
+    by_claim = {v.claim: v.name for v in all_variants(size.screen) if v.claim not in (None, "G1")}
+    screen, headline = size.screen, size.headline or size.screen
+    verdicts = []
+    for c in CLAIMS:
+        if c.id == "G1":
+            rivals = [gaps[f"default against {r}"] for r in RIVALS]
+            gap, scale = max(rivals, key=lambda g: g.interval.estimate), headline
+            # the claim is against every rival: the interval of the largest difference covers it
+            high = max(g.interval.high for g in rivals)
+            low = max(g.interval.low for g in rivals)
+            interval = Interval(
+                estimate=gap.interval.estimate, low=low, high=high, level=gap.interval.level,
+                kind=f"{gap.interval.kind}, over {len(rivals)} rivals", n=gap.interval.n,
+            )  # fmt: skip
+        else:
+            gap, scale = gaps[by_claim[c.id]], screen
+            interval = gap.interval
+        verdicts.append(
+            judge(
+                claim(c.id),
+                interval,
+                data=source,
+                seen=source.startswith("stdlib"),
+                method=f"{gap.name} less {gap.against}, paired by seed",
+                p_value=gap.p_value,
+                p_value_is="two-sided sign flips over seeds, of this comparison alone",
+                note=f"at width {scale.width}, {scale.num_layers} layers, "
+                f"{scale.num_steps * scale.num_sequences * scale.context:,} tokens; over seeds and "
+                f"documents: [{gap.crossed.low:.4f}, {gap.crossed.high:.4f}]",
+            )
+        )
+    return verdicts
+
+
+def _row(t: Trained) -> dict[str, Any]:
+    found = t_interval(t.losses, SIMULTANEOUS)
+    return {
+        "method": t.variant.name,
+        "what": t.variant.what,
+        "role": t.variant.role,
+        "parameters": t.parameters,
+        "flops_per_token": t.flops,
+        "rate": t.rate,
+        "tried": [{"rate": r, "tune": _finite(x)} for r, x in t.tried.items()],
+        "metrics": {"loss": _interval_row(found)},
+        "by_seed": [float(x) for x in t.losses],
+    }
+
+
+def _gap_row(name: str, gap: Difference) -> dict[str, Any]:
+    return {
+        "name": name,
+        "method": gap.name,
+        "against": gap.against,
+        **_interval_row(gap.interval),
+        "crossed": _interval_row(gap.crossed),
+        "p_value": gap.p_value,
+        "by_seed": [float(x) for x in gap.by_seed],
+    }
+
+
+def _interval_row(i: Interval) -> dict[str, Any]:
+    ends = [_finite(i.low), _finite(i.high)]
+    return {
+        "estimate": i.estimate,
+        "interval": None if None in ends else ends,
+        "level": i.level,
+        "interval_kind": i.kind,
+        "n": i.n,
+    }
+
+
+def _verdict_row(v: Verdict) -> dict[str, Any]:
+    row = asdict(v)
+    ends = [_finite(x) for x in v.interval or ()]
+    return row | {"interval": None if None in ends else ends}
+
+
+def _curves(t: Trained) -> dict[str, Any]:
+    """Means over seeds: the training loss by interval, and the tuning loss at its end."""
+    steps = t.curves[0].steps
+    starts = [0, *steps[:-1]]
+    train = np.mean([c.train for c in t.curves], axis=0)
+    return {
+        "steps": steps.tolist(),
+        "train": [float(train[a:b].mean()) for a, b in zip(starts, steps, strict=True)],
+        "tune": [float(x) for x in np.mean([c.tune for c in t.curves], axis=0)],
+    }
+
+
+def _budgets(
+    headline: dict[str, Trained], shorter: dict[str, dict[float, Trained]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Losses against training FLOPs, of whole runs of several lengths."""
+    return {
+        name: [
+            {"fraction": f, "flops_per_token": t.flops, "losses": [float(x) for x in t.losses]}
+            for f, t in [*sorted(shorter[name].items()), (1.0, headline[name])]
+        ]
+        for name in HEADLINE
+    }
+
+
+def _finite(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None

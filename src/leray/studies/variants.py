@@ -1,0 +1,207 @@
+"""The models of the architecture study: what each changes in the baseline, at equal size.
+
+A variant is a set of changes to the tables of a training configuration. Its feed-forward networks
+are narrowed or widened until its parameters are those of the baseline, to half a percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+
+from leray.errors import LerayError
+from leray.lm.config import ModelConfig
+from leray.lm.model import Model
+from leray.train.configuration import TrainingConfig, configuration_of
+from leray.train.training import num_parameters
+
+Tables = Mapping[str, Mapping[str, Any]]
+
+CLOSE = 0.005
+"""How far, relatively, parameters may be from the baseline's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One model of the study.
+
+    Args:
+        name: In tables and files.
+        what: In words.
+        changes: To the tables of the baseline.
+        claim: That it is judged by, with the variant ``against``; none for references.
+    """
+
+    name: str
+    what: str
+    role: Literal["baseline", "rival", "ingredient", "reference", "default"] = "ingredient"
+    changes: Tables = field(default_factory=dict)
+    claim: str | None = None
+    against: str = "baseline"
+
+
+def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
+    """All of them; windows follow from the context: T/16 and its doubles, and all before."""
+    w = max(2, context // 16)
+    levels = {"windows": [*(min(context // 2, w * 2**i) for i in range(num_layers - 1)), 0]}
+    woven = {"windows": [w, 0]}
+    conv = {**woven, "mixing": "convolution"}
+    plain = {**levels, "transitions": "plain"}
+
+    def v(name: str, what: str, model: Mapping[str, Any], **more: Any) -> Variant:
+        extra = {k: more.pop(k) for k in ("loss", "settling") if k in more}
+        return Variant(name=name, what=what, changes={"model": model, **extra}, **more)
+
+    return (
+        v("baseline", "all-global attention", {}, role="baseline"),
+        v("interleaved", "windows and global layers in turn", woven, role="rival"),
+        v("convolution", "interleaved, short convolutions", conv, role="rival"),
+        v("levels", "windows that grow with depth", levels, claim="S1"),
+        v(
+            "local first",
+            "windows open during training",
+            {},
+            settling={"local_first": 0.5},
+            claim="S2",
+        ),
+        v("plain transitions", "levels, a matrix between two", plain, role="reference"),
+        v(
+            "exact transitions",
+            "levels, transitions with d d = 0",
+            {**levels, "transitions": "exact"},
+            claim="S3",
+            against="plain transitions",
+        ),
+        v(
+            "exactness loss",
+            "plain transitions drawn to exactness",
+            plain,
+            loss={"exactness": 0.1},
+            claim="S4",
+            against="plain transitions",
+        ),
+        v("pages", "levels, each read out", levels, loss={"pages": 0.3}, against="levels"),
+        v("frames", "orthonormal matrices at the start", {"initialisation": "frames"}, claim="S5"),
+        v(
+            "opening",
+            "levels open one by one",
+            levels,
+            settling={"opening": 0.5},
+            claim="S6",
+            against="levels",
+        ),
+        v(
+            "lower first",
+            "levels, lower ones faster",
+            levels,
+            settling={"level_rate": 0.7},
+            against="levels",
+        ),
+        v(
+            "higher first",
+            "levels, higher ones faster",
+            levels,
+            settling={"level_rate": 1.4},
+            against="levels",
+        ),
+        v(
+            "across levels",
+            "keys and values of the level below",
+            {**levels, "across_levels": True},
+            against="levels",
+        ),
+        v("coboundary", "shift before attention", {"mixing": "coboundary"}),
+        v("cup gate", "gate by the coboundary", {"feedforward": "cup"}),
+        v(
+            "cup",
+            "interleaved, coboundary and cup gate",
+            {**woven, "mixing": "coboundary", "feedforward": "cup"},
+            claim="S10",
+            against="convolution",
+        ),
+        v("constant sheaf", "A v − v, tied maps", {"values": "tied_disagreement"}),
+        v("disagreement", "A v − v", {"values": "disagreement"}),
+        v("flat transport", "values turned by position", {"values": "rotated"}),
+        v(
+            "value residual",
+            "values of the first layer mixed in",
+            {"values": "residual"},
+            role="reference",
+        ),
+        v(
+            "transport",
+            "interleaved, convolutions, transport by the data",
+            {**conv, "positions": "transport", "stalk": 8},
+            claim="S11",
+            against="convolution",
+        ),
+        v(
+            "patches",
+            "overlapping patches, glued",
+            {"windows": [2 * w, 0], "gluing": True},
+            claim="S12",
+            against="interleaved",
+        ),
+        v("windows", "every layer local", {"windows": [2 * w]}, role="reference"),
+        v(
+            "sections",
+            "every layer local, and sections of the past",
+            {"windows": [2 * w], "memory_block": w},
+            claim="S13",
+            against="windows",
+        ),
+        v(
+            "routing",
+            "a gate between window and all",
+            {"windows": [w], "routing": True},
+            claim="S14",
+            against="interleaved",
+        ),
+        v(
+            "default",
+            "configs/sheaf.toml",
+            {**conv, "positions": "transport", "stalk": 8},
+            role="default",
+            claim="G1",
+        ),
+    )
+
+
+def configured(variant: Variant, base: Tables, num_tokens: int) -> TrainingConfig:
+    """The variant's configuration, as large as the baseline's.
+
+    Raises:
+        LerayError: Equal size cannot be reached, or the tables do not fit each other.
+    """
+    names = {*base, *variant.changes}
+    tables = {t: {**base.get(t, {}), **variant.changes.get(t, {})} for t in names}
+    config = configuration_of(tables, num_tokens, f"variant {variant.name!r}")
+    target = size_of(configuration_of(base, num_tokens, "baseline").model)
+    return replace(config, model=of_size(config.model, target))
+
+
+def of_size(config: ModelConfig, target: int) -> ModelConfig:
+    """The model with the hidden width that brings it next to ``target`` parameters.
+
+    Raises:
+        LerayError: That is further away than half a percent.
+    """
+    hidden, size = config.hidden_width, size_of(config)
+    per = size_of(replace(config, hidden=hidden + 1)) - size
+    found = replace(config, hidden=max(1, hidden + round((target - size) / per)))
+    away = abs(size_of(found) / target - 1)
+    if away > CLOSE:
+        raise LerayError(
+            f"{size_of(found):,} parameters are {away:.1%} from the {target:,} that are compared: "
+            "change the width"
+        )
+    return found
+
+
+def size_of(config: ModelConfig) -> int:
+    """How many parameters."""
+    with torch.device("meta"):
+        return num_parameters(Model(config, torch.Generator(device="cpu"), draw=False))
