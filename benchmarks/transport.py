@@ -41,20 +41,22 @@ class Row:
 
     stalk: int | None = None
     num_transports: int = 1
+    both: bool = False
+    """Rotary positions on half of every head."""
 
     @property
     def label(self) -> str:
         if self.stalk is None:
             return "rotary"
         many = f"{self.num_transports} transports" if self.num_transports > 1 else "1 transport"
-        return f"stalk {self.stalk}, {many}"
+        return f"stalk {self.stalk}, {many}" + (" and rotary" if self.both else "")
 
 
 def rows_of(width: int, num_heads: int) -> list[Row]:
-    """The judged rows first after the peer, then two groups, then each head on its own."""
+    """The peer, the judged rows, then more transports, more dimensions, and both."""
     judged = [Row(k) for k in JUDGED]
-    head = width // num_heads
-    return [Row(), *judged, Row(4), Row(8, 2), Row(16, 2), Row(16, num_heads), Row(head)]
+    more = [Row(16, 2), Row(16, num_heads), Row(width // num_heads)]
+    return [Row(), *judged, *more, Row(16, both=True)]
 
 
 def least(runs: Sequence[Callable[[], Tensor]]) -> list[float]:
@@ -73,7 +75,7 @@ def layer(width: int, num_heads: int, row: Row) -> Callable[[], Tensor]:
     torch.manual_seed(0)  # of torch's own drawing of the weights
     config = ModelConfig(
         num_tokens=2, width=width, num_heads=num_heads, stalk=row.stalk,
-        positions="rotary" if row.stalk is None else "transport",
+        positions="rotary" if row.stalk is None else "both" if row.both else "transport",
         num_transports=row.num_transports,
     )  # fmt: skip
     attention = Attention(config, 0)
@@ -138,7 +140,7 @@ def table(title: str, made: Callable[[int, int, Row], Callable[[], Tensor]]) -> 
     """The lines, and the worst ratio of those that are judged."""
     lines, worst = [], 0.0
     for width, num_heads in SHAPES:
-        rows = rows_of(width, num_heads)
+        rows = [row for row in rows_of(width, num_heads) if made is layer or not row.both]
         seconds = least([made(width, num_heads, row) for row in rows])
         lines.append(f"{title}, width {width}, {num_heads} heads of {width // num_heads}")
         for i, (row, s) in enumerate(zip(rows, seconds, strict=True)):
@@ -146,7 +148,7 @@ def table(title: str, made: Callable[[int, int, Row], Callable[[], Tensor]]) -> 
             judged = 0 < i <= len(JUDGED)
             worst = max(worst, ratio) if judged else worst
             asked = f"   asked: {ASKED:g}" if judged and made is layer else ""
-            lines.append(f"  {row.label:24s}{1e3 * s:9.1f} ms{ratio:8.2f}{asked}")
+            lines.append(f"  {row.label:32s}{1e3 * s:9.1f} ms{ratio:8.2f}{asked}")
     return "\n".join(lines) + "\n", worst
 
 

@@ -49,11 +49,13 @@ def accuracy(model: Model, group: Group, length: int, seed: int) -> float:
     return float((model(letters).argmax(-1) == products)[:, last].double().mean())
 
 
-ROWS: tuple[tuple[str, Literal["rotary", "transport"], int], ...] = (
-    ("rotary", "rotary", 1),
-    ("transport, 1 reflection", "transport", 1),
-    ("transport, 2 reflections", "transport", 2),
+ROWS: tuple[tuple[str, Literal["rotary", "transport"], int, int | None], ...] = (
+    ("rotary", "rotary", 2, None),
+    ("transport, 1 reflection, stalk 16", "transport", 1, 16),
+    ("transport, 2 reflections, stalk 8", "transport", 2, 8),
+    ("transport, 2 reflections, stalk 16", "transport", 2, 16),
 )
+"""A label, positions, reflections a token, and the stalk on which one transport a layer acts."""
 
 
 def report(num_steps: dict[str, int], seed: int) -> str:
@@ -62,16 +64,16 @@ def report(num_steps: dict[str, int], seed: int) -> str:
         f"{platform.machine()}, torch {torch.__version__}; accuracy over the last quarter of "
         f"{WORDS} fresh words; trained to length {LENGTH}; seed {seed}",
         "",
-        f"{'group':8s}{'positions':28s}{'parameters':>11s}{'steps':>7s}{'CPU-s':>7s}"
+        f"{'group':8s}{'positions':36s}{'parameters':>11s}{'steps':>7s}{'CPU-s':>7s}"
         + "".join(f"{length:>8d}" for length in TESTED)
         + f"{'chance':>9s}",
     ]
     for name, steps in num_steps.items():
         group = group_of(name)
-        for label, positions, reflections in ROWS:
+        for label, positions, reflections, stalk in ROWS:
             config = ModelConfig(
                 num_tokens=len(group.letters), num_classes=group.order, positions=positions,
-                num_reflections=reflections,
+                num_reflections=reflections, stalk=stalk,
             )  # fmt: skip
             start = time.process_time()
             model = trained(group, config, steps, seed)
@@ -79,7 +81,7 @@ def report(num_steps: dict[str, int], seed: int) -> str:
             found = [accuracy(model, group, length, seed + 1) for length in TESTED]
             size = sum(p.numel() for p in model.parameters())
             lines.append(
-                f"{name:8s}{label:28s}{size:11,}{steps:7,}{seconds:7.0f}"
+                f"{name:8s}{label:36s}{size:11,}{steps:7,}{seconds:7.0f}"
                 + "".join(f"{x:8.3f}" for x in found)
                 + f"{1 / group.order:9.3f}"
             )

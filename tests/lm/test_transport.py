@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,9 +35,9 @@ def products(vectors: Tensor) -> list[Tensor]:
     return found
 
 
-def layer_of(**switches: int) -> Attention:
+def layer_of(positions: str, **switches: int) -> Attention:
     """A layer of width 16 in float64, its matrices drawn."""
-    config = ModelConfig(num_tokens=2, width=16, positions="transport", **switches)  # pyright: ignore[reportArgumentType]
+    config = ModelConfig(num_tokens=2, width=16, positions=positions, **switches)  # pyright: ignore[reportArgumentType]
     layer = Attention(config, 0).double()
     for i, p in enumerate(layer.parameters()):
         with torch.no_grad():
@@ -43,9 +45,9 @@ def layer_of(**switches: int) -> Attention:
     return layer
 
 
-def carried(x: Tensor) -> Carried:
+def carried(x: Tensor, head_dim: int) -> Carried:
     """What a first layer is handed."""
-    return Carried(turns_of(x.shape[1], 2, 10_000.0, x))
+    return Carried(turns_of(x.shape[1], head_dim, 10_000.0, x))
 
 
 @settings(max_examples=50)
@@ -167,11 +169,15 @@ def test_identity_a_token_changes_nothing_before_it(seed, t):
     torch.testing.assert_close(attend(vectors)[:t], before[:t], rtol=0, atol=0)
 
 
-def test_oracle_a_layer_shares_transports_among_its_heads():
-    """Two transports of four heads, each on stalks of 2 in heads of 4, from the definition."""
-    layer = layer_of(num_heads=4, stalk=2, num_transports=2)
+@pytest.mark.parametrize("positions", ["transport", "both"])
+def test_oracle_a_layer_shares_transports_among_its_heads(positions):
+    """Two transports of four heads, each on stalks of 2 in heads of 4, from the definition.
+
+    Of both, the second two numbers of queries and keys turn by a radian a token.
+    """
+    layer = layer_of(positions, num_heads=4, stalk=2, num_transports=2)
     x = drawn(13, 1, 7, 16)
-    found = layer(x, carried(x))[0]
+    found = layer(x, carried(x, 4))[0]
     assert layer.turn is not None
     assert layer.out is not None
     vectors = layer.turn(x)[0].unflatten(-1, (2, 2, 2))
@@ -179,27 +185,39 @@ def test_oracle_a_layer_shares_transports_among_its_heads():
     wanted = torch.zeros(7, 4, 4, dtype=torch.float64)
     for head in range(4):
         g = products(vectors[:, head // 2])
-        g = [torch.block_diag(m, m) for m in g]
         for t in range(7):
-            unit = F.normalize(q[t, head], dim=0)
-            moved = [g[t] @ m.mT for m in g[: t + 1]]
-            keys = [m @ F.normalize(k[s, head], dim=0) for s, m in enumerate(moved)]
-            logits = torch.stack([unit @ key for key in keys]) * layer.temperature[head] ** 2
-            weights = (logits.flatten()).softmax(0)
-            wanted[t, head] = sum(
-                a * m @ v[s, head] for s, (a, m) in enumerate(zip(weights, moved, strict=True))
-            )
+            unit, logits, moved = F.normalize(q[t, head], dim=0), [], []
+            for s in range(t + 1):
+                m = g[t] @ g[s].mT
+                for_key, for_value = (
+                    (m, m) if positions == "transport" else (by_angle(s - t), torch.eye(2).double())
+                )
+                key = torch.block_diag(m, for_key) @ F.normalize(k[s, head], dim=0)
+                logits.append(unit @ key * layer.temperature[head].squeeze() ** 2)
+                moved.append(torch.block_diag(m, for_value) @ v[s, head])
+            wanted[t, head] = torch.stack(logits).softmax(0) @ torch.stack(moved)
     torch.testing.assert_close(found, wanted.flatten(1) @ layer.out.weight.mT)
 
 
+def by_angle(angle: int) -> Tensor:
+    """A rotation of the plane."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+
+
 @settings(max_examples=30)
-@given(st.integers(0, 99), st.integers(0, 19), st.sampled_from([1, 2]))
-def test_identity_a_token_changes_nothing_before_it_in_a_layer(seed, t, num_transports):
-    layer = layer_of(num_heads=2, stalk=4, num_transports=num_transports)
+@given(
+    st.integers(0, 99),
+    st.integers(0, 19),
+    st.sampled_from([1, 2]),
+    st.sampled_from(["transport", "both"]),
+)
+def test_identity_a_token_changes_nothing_before_it_in_a_layer(seed, t, num_transports, positions):
+    layer = layer_of(positions, num_heads=2, stalk=4, num_transports=num_transports)
     x = drawn(seed, 2, 20, 16)
     changed = x.clone()
     changed[:, t] = drawn(seed + 1, 2, 16)
-    before, after = layer(x, carried(x)), layer(changed, carried(x))
+    before, after = layer(x, carried(x, 8)), layer(changed, carried(x, 8))
     torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=0)
     assert not torch.equal(after[:, t:], before[:, t:])
 
@@ -239,8 +257,10 @@ def test_refusals():
 @pytest.mark.parametrize(
     ("switches", "said"),
     [
-        ({"stalk": 5}, "stalk must divide the 8 dimensions of a head; got 5"),
-        ({"stalk": 0}, "stalk must divide the 8 dimensions of a head; got 0"),
+        ({"stalk": 5}, "stalk must divide the 8 dimensions of a head that are transported; got 5"),
+        ({"stalk": 0}, "stalk must divide the 8 dimensions of a head that are transported; got 0"),
+        ({"positions": "both", "stalk": 8}, "stalk must divide the 4 dimensions"),
+        ({"positions": "both", "width": 12}, "a multiple of four times the heads for both, 8"),
         ({"num_transports": 3}, "num_transports must divide the 2 heads; got 3"),
         ({"num_transports": 0}, "num_transports must divide the 2 heads; got 0"),
         ({"positions": "rotary", "stalk": 4}, "stalk has no effect without positions = transport"),

@@ -31,7 +31,8 @@ class ModelConfig:
     """Of the layers, again from the first after the last; 0 sees all before."""
     strides: tuple[int, ...] = (1,)
     """Of the layers: which tokens of its window a layer sees."""
-    positions: Literal["rotary", "transport"] = "rotary"
+    positions: Literal["rotary", "transport", "both"] = "rotary"
+    """``both``: transport on the first half of every head, rotary on the second."""
     num_reflections: int = 2
     """A token and transport, where positions are by transport."""
     stalk: int | None = None
@@ -77,10 +78,15 @@ class ModelConfig:
             raise ValueError(
                 f"num_transports must divide the {self.num_heads} heads; got {self.num_transports}"
             )
-        if self.stalk_dim < 1 or (self.width // self.num_heads) % self.stalk_dim:
+        if self.positions == "both" and self.width % (4 * self.num_heads):
             raise ValueError(
-                f"stalk must divide the {self.width // self.num_heads} dimensions of a head; got "
-                f"{self.stalk}"
+                f"width must be a multiple of four times the heads for both, {4 * self.num_heads}; "
+                f"got {self.width}"
+            )
+        if self.stalk_dim < 1 or self.transported_dim % self.stalk_dim:
+            raise ValueError(
+                f"stalk must divide the {self.transported_dim} dimensions of a head that are "
+                f"transported; got {self.stalk}"
             )
         self._refuse_without_effect()
 
@@ -114,7 +120,12 @@ class ModelConfig:
 
     @property
     def stalk_dim(self) -> int:
-        return self.width // self.num_heads if self.stalk is None else self.stalk
+        return self.transported_dim if self.stalk is None else self.stalk
+
+    @property
+    def transported_dim(self) -> int:
+        """Of a head, where positions are not rotary."""
+        return self.width // self.num_heads // (2 if self.positions == "both" else 1)
 
     @property
     def hidden_width(self) -> int:

@@ -52,9 +52,19 @@ def _attention(c: ModelConfig, layer: int, context: int) -> float:
         num = -(-context // c.memory_block)
         seen += (num + 1) / 2
     flops = 12.0 * c.width * seen
-    if c.positions == "transport":  # H(u) x and its two gradients, on q, k, v and on what returns
-        flops += 6.0 * 4 * 2 * c.num_reflections * c.width
+    if c.positions != "rotary":
+        flops += _transport(c)
     return flops
+
+
+def _transport(c: ModelConfig) -> float:
+    """A k × k map carries q, k, v and what returns; making it takes three products of such maps.
+
+    Two of these products are forward and one backward; the vectors' rows pass eight times.
+    """
+    k = c.stalk_dim
+    carried = 6.0 * 4 * c.transported_dim * c.num_heads * k
+    return carried + c.num_transports * (6.0 * k**3 + 16.0 * c.num_reflections * k**2)
 
 
 def _transitions(c: ModelConfig) -> int:

@@ -75,7 +75,7 @@ class Attention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(config.width)) if tied else None
         self.temperature = nn.Parameter(torch.full((config.num_heads, 1, 1), self.head_dim**0.25))
         self.turn = None
-        if config.positions == "transport":
+        if config.positions != "rotary":
             vectors = config.num_transports * config.num_reflections
             self.turn = nn.Linear(config.width, vectors * config.stalk_dim, bias=False)
         mixed = config.values == "residual" and layer > 0
@@ -99,7 +99,8 @@ class Attention(nn.Module):
         else:
             shape = (self.config.num_transports, -1, self.config.stalk_dim)
             made = transport_of(self.turn(x).unflatten(-1, shape).transpose(1, 2))
-            q, k, v = (self._moved(made.to_start, y) for y in (q, k, v))
+            q, k = (self._moved(made.to_start, y, carried.turns) for y in (q, k))
+            v = self._moved(made.to_start, v)
             y = self._moved(made.from_start, self._attend(q, k, v, x, carried))
         return self._written(y)
 
@@ -143,11 +144,24 @@ class Attention(nn.Module):
         assert self.gain is not None
         return (y @ self.into.weight[-self.config.width :]) * self.gain
 
-    def _moved(self, move: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """``[b, h, t, d]``, each head moved by the transport of its group; views where one is."""
-        heads = (self.config.num_heads // self.config.num_transports, self.head_dim)
-        grouped = x.unflatten(1, (-1, heads[0])).transpose(2, 3).flatten(3)
-        return move(grouped).unflatten(-1, heads).transpose(2, 3).flatten(1, 2)
+    def _moved(
+        self, move: Callable[[Tensor], Tensor], x: Tensor, turns: Turns | None = None
+    ) -> Tensor:
+        """``[b, h, t, d]``, each head moved by the transport of its group; views where one is.
+
+        Of both, the half behind is turned where there are ``turns``: by every second angle of a
+        whole head's, which are those of half of one.
+        """
+        dim = self.config.transported_dim
+        heads = (self.config.num_heads // self.config.num_transports, dim)
+        grouped = x[..., :dim].unflatten(1, (-1, heads[0])).transpose(2, 3).flatten(3)
+        moved = move(grouped).unflatten(-1, heads).transpose(2, 3).flatten(1, 2)
+        if dim == self.head_dim:
+            return moved
+        rest = x[..., dim:]
+        if turns is not None:
+            rest = rotated(rest, Turns(turns.cos[:, ::2], turns.sin[:, ::2]))
+        return torch.cat([moved, rest], dim=-1)
 
     def _heads(self, x: Tensor) -> Tensor:
         """``[b, t, h …]`` → ``[b, h, t, …]``."""
