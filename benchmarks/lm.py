@@ -18,6 +18,7 @@ import argparse
 import os
 import platform
 import random
+import shlex
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from leray.lm.model import Model
 
 OURS = "leray, rotary"
 FORMS = ("as it is", "compiled")
-STEPS_FIRST = 3
+STEPS_FIRST = 2
 # Memory given back to the system between steps is fetched again page by page: so nobody gives back.
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
@@ -223,7 +224,8 @@ def ratio(ours: list[float], peer: list[float]) -> str:
 def report(shapes: list[str], threads: list[int], rounds: int, forms: tuple[str, ...]) -> str:
     """Each shape and number of threads in a process of its own."""
     text = (
-        "python benchmarks/lm.py\n"
+        f"python benchmarks/lm.py --shapes {' '.join(shapes)} --threads "
+        f"{' '.join(map(str, threads))} --rounds {rounds} --forms {shlex.join(forms)}\n"
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, x-transformers "
         f"{version('x-transformers')}; float32; memory is kept between steps\n"
         f"nearest: {', '.join(f'{k}={v}' for k, v in NEAREST.items())}\n"

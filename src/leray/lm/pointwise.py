@@ -87,7 +87,7 @@ class _RMSNorm(Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         y, scale = ctx.saved_tensors
         along = torch.linalg.vecdot(grad, y).unsqueeze(-1) / y.shape[-1]
-        return torch.addcmul(grad, y, along, value=-1) * scale
+        return torch.addcmul(grad, y, along, value=-1).mul_(scale)
 
 
 class _SquaredReLU(Function):
@@ -109,16 +109,18 @@ class _HeadsOfLength(Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, x: Tensor, length: Tensor, cos: Tensor | None, sin: Tensor | None
     ) -> Tensor:
+        x = x.contiguous()  # heads apart once: all that follows is then twice as quick
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(SHORTEST)
         ctx.save_for_backward(x, length, norm, cos, sin)
-        y = (x * (length / norm)).contiguous()  # heads apart: turning them is three times quicker
+        y = x * (length / norm)
         return y if cos is None or sin is None else rotated(y, Turns(cos, sin))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, length, norm, cos, sin = ctx.saved_tensors
-        back = grad if cos is None else rotated(grad.contiguous(), Turns(cos, sin), -1)
+        back = grad.contiguous()
+        back = back if cos is None else rotated(back, Turns(cos, sin), -1)
         along = torch.linalg.vecdot(x, back).unsqueeze(-1) / norm
-        grad_x = torch.addcmul(back, x, along / norm, value=-1) * (length / norm)
-        return grad_x, along.sum((0, 2), keepdim=True)[0], None, None
+        grad_x = torch.addcmul(back, x, along / norm, value=-1)
+        return grad_x.mul_(length / norm), along.sum((0, 2), keepdim=True)[0], None, None
