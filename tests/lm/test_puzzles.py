@@ -77,9 +77,10 @@ def test_oracle_recall():
 
 def test_oracle_hops():
     """A dictionary, twice."""
-    for symbols, answers in sequences(drawn_hops(6, 40, 5, generator())):
+    for symbols, answers in sequences(drawn_hops(9, 40, 6, 5, generator())):
         f = dict(zip(symbols[0:12:2], symbols[1:12:2], strict=True))
-        assert set(f) == set(f.values()) == set(range(6))
+        assert set(f) == set(f.values())
+        assert len(f) == 6
         assert answers == [None] * 12 + [f[f[x]] for x in symbols[12:]]
         assert len(symbols) == 12 + 5
 
@@ -102,7 +103,7 @@ def test_statistical_depths_of_brackets():
         (drawn_products(group_of("S3"), 4000, 20, generator(1)), 1 / 6),
         (drawn_brackets(4, 6, 4000, 61, generator(2)), 1 / 4),
         (drawn_recall(16, 8, 4000, 8, 1, generator(3)), 1 / 8),
-        (drawn_hops(5, 4000, 1, generator(4)), 1 / 5),
+        (drawn_hops(5, 4000, 3, 1, generator(4)), 1 / 5),
     ],
 )
 def test_statistical_no_answer_is_more_common(made, chance):
@@ -130,7 +131,7 @@ def test_identity_one_generator_one_batch():
         (lambda g: drawn_brackets(2, 0, 2, 8, g), "depth must be at least 1; got 0"),
         (lambda g: drawn_recall(3, 4, 2, 5, 1, g), "num_keys must be at least 5; got 3"),
         (lambda g: drawn_recall(3, 4, 2, 0, 1, g), "num_pairs must be at least 1; got 0"),
-        (lambda g: drawn_hops(1, 2, 3, g), "num_points must be at least 2; got 1"),
+        (lambda g: drawn_hops(3, 2, 4, 3, g), "num_points must be at least 4; got 3"),
     ],
 )
 def test_refusals(call, told):

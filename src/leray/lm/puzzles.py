@@ -13,9 +13,9 @@ every sequence is the same, ``START``, on which no answer counts. Four of them:
 - *recall*: n keys, all different, each followed by a value; then keys, drawn uniformly from those
   given, and the answer at each is its value. Chance 1/V of V values, and 1/n for who knows which
   values were given;
-- *hops*: a function f of n points to themselves as pairs x, f(x) in random order; then points,
-  drawn uniformly, and the answer at each is f(f(x)). f is a permutation, so that no value is more
-  common than another. Chance 1/n.
+- *hops*: a function f of n points among N to themselves, as pairs x, f(x) in random order; then
+  points, drawn uniformly from the n, and the answer at each is f(f(x)). f is a permutation, so that
+  no value is more common than another. Chance 1/N, and 1/n for who knows which points were given.
 
 Source: Hewitt et al., RNNs can generate bounded hierarchical languages with optimal memory (EMNLP
 2020), for brackets of k kinds to depth D; Arora et al., Zoology (arXiv 2312.04927), for recall of
@@ -119,22 +119,25 @@ def drawn_recall(
 
 
 def drawn_hops(
-    num_points: int, batch: int, num_queries: int, generator: torch.Generator
+    num_points: int, batch: int, num_pairs: int, num_queries: int, generator: torch.Generator
 ) -> Puzzles:
-    """A permutation f as pairs x, f(x), then points x, where f(f(x)) is asked.
+    """A permutation f of ``num_pairs`` points as pairs x, f(x); then points, where f(f(x)) is due.
 
-    Tokens 1, …, n are the points.
+    Tokens 1, …, N are the points, of which every sequence takes its own.
 
     Raises:
-        ValueError: A number below 1, or one point.
+        ValueError: A number below 1, or more pairs than points.
     """
-    _at_least(1, batch=batch, num_queries=num_queries)
-    _at_least(2, num_points=num_points)
-    images = _shuffled(batch, num_points, generator)
-    points = _shuffled(batch, num_points, generator)
-    asked = torch.randint(num_points, (batch, num_queries), generator=generator)
-    twice = images.gather(1, images.gather(1, asked))
-    return _asked(points, images.gather(1, points), asked, twice, num_points, num_points)
+    _at_least(1, batch=batch, num_pairs=num_pairs, num_queries=num_queries)
+    _at_least(num_pairs, num_points=num_points)
+    points = _shuffled(batch, num_points, generator)[:, :num_pairs]  # in random order
+    image = _shuffled(batch, num_pairs, generator)  # of a place among them
+    asked = torch.randint(num_pairs, (batch, num_queries), generator=generator)
+    twice = image.gather(1, image.gather(1, asked))
+    return _asked(
+        points, points.gather(1, image), points.gather(1, asked), points.gather(1, twice),
+        num_points, num_points,
+    )  # fmt: skip
 
 
 def _asked(
