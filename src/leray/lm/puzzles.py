@@ -17,6 +17,8 @@ every sequence is the same, ``START``, on which no answer counts. Four of them:
   points, drawn uniformly from the n, and the answer at each is f(f(x)). f is a permutation, so that
   no value is more common than another. Chance 1/N, and 1/n for who knows which points were given.
 
+Everything lies on the generator's device.
+
 Source: Hewitt et al., RNNs can generate bounded hierarchical languages with optimal memory (EMNLP
 2020), for brackets of k kinds to depth D; Arora et al., Zoology (arXiv 2312.04927), for recall of
 several queries (MQAR), where distances follow a power law and the queries lie between other
@@ -75,14 +77,15 @@ def drawn_brackets(
     """
     _at_least(1, depth=depth, batch=batch, length=length)
     _at_least(2, num_kinds=num_kinds)
-    rows = torch.arange(batch)
-    stack = torch.zeros(batch, depth + 1, dtype=torch.int64)
-    height = torch.zeros(batch, dtype=torch.int64)
+    device = generator.device
+    rows = torch.arange(batch, device=device)
+    stack = torch.zeros(batch, depth + 1, dtype=torch.int64, device=device)
+    height = torch.zeros(batch, dtype=torch.int64, device=device)
     tokens, answers, counted = [], [], []
     for _ in range(length):
-        up = torch.rand(batch, generator=generator) < 0.5
+        up = torch.rand(batch, generator=generator, device=device) < 0.5
         up = (up | (height == 0)) & (height < depth)
-        kind = torch.randint(num_kinds, (batch,), generator=generator)
+        kind = torch.randint(num_kinds, (batch,), generator=generator, device=device)
         tokens.append(torch.where(up, kind, num_kinds + stack[rows, height]))
         height = height + torch.where(up, 1, -1)
         stack[rows[up], height[up]] = kind[up]
@@ -110,8 +113,8 @@ def drawn_recall(
     _at_least(1, num_values=num_values, batch=batch, num_pairs=num_pairs, num_queries=num_queries)
     _at_least(num_pairs, num_keys=num_keys)
     keys = _shuffled(batch, num_keys, generator)[:, :num_pairs]
-    values = torch.randint(num_values, (batch, num_pairs), generator=generator)
-    asked = torch.randint(num_pairs, (batch, num_queries), generator=generator)
+    values = _drawn(num_values, batch, num_pairs, generator)
+    asked = _drawn(num_pairs, batch, num_queries, generator)
     return _asked(
         keys, num_keys + values, keys.gather(1, asked), values.gather(1, asked),
         num_keys + num_values, num_values,
@@ -132,7 +135,7 @@ def drawn_hops(
     _at_least(num_pairs, num_points=num_points)
     points = _shuffled(batch, num_points, generator)[:, :num_pairs]  # in random order
     image = _shuffled(batch, num_pairs, generator)  # of a place among them
-    asked = torch.randint(num_pairs, (batch, num_queries), generator=generator)
+    asked = _drawn(num_pairs, batch, num_queries, generator)
     twice = image.gather(1, image.gather(1, asked))
     return _asked(
         points, points.gather(1, image), points.gather(1, asked), points.gather(1, twice),
@@ -166,7 +169,12 @@ def _started(
 
 def _shuffled(batch: int, n: int, generator: torch.Generator) -> Tensor:
     """``[batch, n]``, every row a uniform permutation of 0, …, n − 1."""
-    return torch.rand(batch, n, generator=generator, dtype=torch.float64).argsort(dim=1)
+    at = generator.device
+    return torch.rand(batch, n, generator=generator, dtype=torch.float64, device=at).argsort(dim=1)
+
+
+def _drawn(below: int, batch: int, length: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(below, (batch, length), generator=generator, device=generator.device)
 
 
 def _at_least(least: int, **numbers: int) -> None:
