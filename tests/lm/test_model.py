@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from leray.lm.model import Model, ModelConfig
 from leray.lm.pointwise import rotated, turns_of
 
-POSITIONS = ("rotary", "transport")
+POSITIONS = ("rotary", "transport", "none")
 
 
 def made(positions, seed: int = 0, **changes) -> Model:
@@ -103,3 +105,26 @@ def test_refusals():
         ModelConfig(num_tokens=0)
     with pytest.raises(ValueError, match="windows must hold one"):
         ModelConfig(num_tokens=3, windows=())
+
+
+def test_identity_a_flat_start_is_none_and_does_not_stay():
+    """Pairs of equal reflections cancel, to rounding; their gradient does not vanish."""
+    flat = made("transport", stalk=4, num_transports=2, num_reflections=4)
+    config = flat.config
+    fresh = Model(replace(config, flat_start=True), torch.Generator().manual_seed(0)).double()
+    drawn = {n: p for n, p in fresh.named_parameters() if n.endswith("turn.weight")}
+    flat.load_state_dict({**flat.state_dict(), **drawn})
+    none = made("none")
+    none.load_state_dict({n: p for n, p in flat.state_dict().items() if n not in drawn})
+    tokens = torch.randint(11, (2, 9), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(flat(tokens), none(tokens), atol=1e-9, rtol=0)
+    turns = [p for n, p in flat.named_parameters() if n in drawn]
+    assert len(turns) == config.num_layers
+    assert all(float(g.abs().max()) > 1e-4 for g in torch.autograd.grad(flat(tokens).sum(), turns))
+
+
+def test_flat_start_refuses_odd_reflections_and_rotary_positions():
+    with pytest.raises(ValueError, match="an even number; got 3"):
+        ModelConfig(num_tokens=5, positions="transport", num_reflections=3, flat_start=True)
+    with pytest.raises(ValueError, match="flat_start has no effect without positions = transport"):
+        ModelConfig(num_tokens=5, flat_start=True)

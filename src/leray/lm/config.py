@@ -31,14 +31,17 @@ class ModelConfig:
     """Of the layers, again from the first after the last; 0 sees all before."""
     strides: tuple[int, ...] = (1,)
     """Of the layers: which tokens of its window a layer sees."""
-    positions: Literal["rotary", "transport", "both"] = "rotary"
-    """``both``: transport on the first half of every head, rotary on the second."""
+    positions: Literal["rotary", "transport", "both", "none"] = "rotary"
+    """``both``: transport on the first half of every head, rotary on the second. ``none``: tokens are
+    a set, but for their order before the present."""
     num_reflections: int = 2
     """A token and transport, where positions are by transport."""
     stalk: int | None = None
     """The dimension in which a transport acts; None for that of a head."""
     num_transports: int = 1
     """A layer, each shared by as many heads."""
+    flat_start: bool = False
+    """Reflections begin in equal pairs, which cancel: transport begins as the identity."""
     rope_base: float = 10_000.0
     mixing: Literal["none", "coboundary", "convolution"] = "none"
     """Of a branch's input with its neighbours: shift before attention; convolution before both."""
@@ -88,15 +91,21 @@ class ModelConfig:
                 f"stalk must divide the {self.transported_dim} dimensions of a head that are "
                 f"transported; got {self.stalk}"
             )
+        if self.flat_start and self.num_reflections % 2:
+            raise ValueError(
+                f"flat_start takes pairs of reflections: give an even number; got "
+                f"{self.num_reflections}"
+            )
         self._refuse_without_effect()
 
     def _refuse_without_effect(self) -> None:
         local = any(self.window_of(i) for i in range(self.num_layers))
-        still = self.positions == "rotary"
+        still = self.positions != "transport"
         told = [
             (still and self.num_reflections != 2, "num_reflections", "positions = transport"),
             (still and self.stalk is not None, "stalk", "positions = transport"),
             (still and self.num_transports != 1, "num_transports", "positions = transport"),
+            (still and self.flat_start, "flat_start", "positions = transport"),
             (self.mixing != "convolution" and self.kernel != 4, "kernel", "mixing = convolution"),
             (self.gluing and not local, "gluing", "a window"),
             (self.routing and not local, "routing", "a window"),

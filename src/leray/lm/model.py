@@ -92,7 +92,7 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "b t width"]:
         q, k, v = self._projected(x, carried)
         length = self.temperature * self.head_dim**0.25
-        turns = carried.turns if self.turn is None else None
+        turns = carried.turns if self.config.positions == "rotary" else None
         q, k = (heads_of_length(y, length, turns) for y in (q, k))
         if self.turn is None:
             y = self._attend(q, k, v, x, carried)
@@ -277,6 +277,11 @@ class Model(nn.Module):
             block.forward_branch.down.weight.zero_()
             if block.attention.out is not None:
                 block.attention.out.weight.zero_()
+            if self.config.flat_start:
+                assert block.attention.turn is not None
+                shape = (-1, 2, self.config.stalk_dim, self.config.width)
+                pairs = block.attention.turn.weight.view(shape)
+                pairs[:, 1] = pairs[:, 0]
 
 
 def polar(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

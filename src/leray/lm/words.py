@@ -55,12 +55,16 @@ def group_of(name: str) -> Group:
 def drawn_words(
     group: Group, num_words: int, length: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "words length"], Int[Tensor, "words length"]]:
-    """Letters, uniform and independent, as places among the letters; and the running products."""
-    drawn = torch.randint(len(group.letters), (num_words, length), generator=generator)
-    elements = torch.tensor(group.letters)[drawn]
-    product, found = torch.zeros(num_words, dtype=torch.int64), []
+    """Letters, uniform and independent, as places among the letters; and the running products.
+
+    On the generator's device.
+    """
+    at, table = generator.device, group.table.to(generator.device)
+    drawn = torch.randint(len(group.letters), (num_words, length), generator=generator, device=at)
+    elements = torch.tensor(group.letters, device=at)[drawn]
+    product, found = torch.zeros(num_words, dtype=torch.int64, device=at), []
     for t in range(length):
-        product = group.table[elements[:, t], product]
+        product = table[elements[:, t], product]
         found.append(product)
     return drawn, torch.stack(found, dim=1)
 
