@@ -100,7 +100,7 @@ class ModelConfig:
 
     def _refuse_without_effect(self) -> None:
         local = any(self.window_of(i) for i in range(self.num_layers))
-        still = self.positions != "transport"
+        still = not self.transports
         told = [
             (still and self.num_reflections != 2, "num_reflections", "positions = transport"),
             (still and self.stalk is not None, "stalk", "positions = transport"),
@@ -135,6 +135,11 @@ class ModelConfig:
     def transported_dim(self) -> int:
         """Of a head, where positions are not rotary."""
         return self.width // self.num_heads // (2 if self.positions == "both" else 1)
+
+    @property
+    def transports(self) -> bool:
+        """Whether a part of every head at least is transported."""
+        return self.positions in ("transport", "both")
 
     @property
     def hidden_width(self) -> int:

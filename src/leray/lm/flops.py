@@ -52,7 +52,7 @@ def _attention(c: ModelConfig, layer: int, context: int) -> float:
         num = -(-context // c.memory_block)
         seen += (num + 1) / 2
     flops = 12.0 * c.width * seen
-    if c.positions != "rotary":
+    if c.transports:
         flops += _transport(c)
     return flops
 

@@ -75,7 +75,7 @@ class Attention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(config.width)) if tied else None
         self.temperature = nn.Parameter(torch.full((config.num_heads, 1, 1), self.head_dim**0.25))
         self.turn = None
-        if config.positions != "rotary":
+        if config.transports:
             vectors = config.num_transports * config.num_reflections
             self.turn = nn.Linear(config.width, vectors * config.stalk_dim, bias=False)
         mixed = config.values == "residual" and layer > 0
