@@ -280,7 +280,7 @@ def test_a_configuration_there_and_back():
         ({"model": {"widht": 3}}, r"\[model\] has no setting 'widht'; did you mean 'width'"),
         ({"model": {"width": "3"}}, r"\[model\] width must be int; got '3'"),
         ({"model": {"width": 30, "num_heads": 4}}, "width must be a multiple"),
-        ({"model": {"positions": "here"}}, "must be one of rotary, transport; got 'here'"),
+        ({"model": {"positions": "here"}}, r"must be one of rotary, .*; got 'here'"),
         ({"model": {"windows": 4}}, "windows must be a list"),
         ({"model": 3}, "must be a table"),
         ({"model": {"num_tokens": 3}}, "no setting 'num_tokens'"),

@@ -1,0 +1,71 @@
+"""The architecture study: equal sizes, one error, and a golden run at toy size."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from leray.cli import main
+from leray.errors import LerayError
+from leray.studies import architecture
+from leray.studies.architecture import Scale, Size, size_named
+from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
+from leray.studies.variants import configured, size_of, variants
+
+TOY = Scale(width=16, num_layers=3, num_heads=2, context=16, num_sequences=4, num_steps=4)
+
+
+@pytest.mark.parametrize("scale", ["quick", "full"])
+def test_all_variants_have_the_parameters_of_the_baseline(scale):
+    size = size_named(scale)
+    for at in filter(None, (size.screen, size.headline)):
+        found = {
+            v.name: size_of(configured(v, at.tables(), 256).model)
+            for v in variants(at.num_layers, at.context)
+        }
+        for name, number in found.items():
+            assert abs(number / found["baseline"] - 1) <= 0.005, name
+
+
+def test_every_claim_has_one_variant_and_its_opponent():
+    all_of_them = variants(4, 128)
+    names = {v.name for v in all_of_them}
+    assert len(names) == len(all_of_them)
+    assert sorted(v.claim for v in all_of_them if v.claim) == sorted(c.id for c in CLAIMS)
+    assert all(v.against in names for v in all_of_them)
+    assert pytest.approx(1 - 0.05 / len(CLAIMS)) == SIMULTANEOUS
+
+
+def test_sizes_that_there_are_not():
+    with pytest.raises(LerayError, match="preset must be one of quick, full; got 'quik'"):
+        size_named("quik")
+
+
+def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
+    """Golden run: every file, every verdict, and the same numbers once more from what is stored."""
+    toy = Size(screen=TOY, num_seeds=2, num_headline_seeds=2, rates=(1.0,), fractions=(0.5,))
+    monkeypatch.setitem(architecture.SIZES, "quick", toy)
+    monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    for i in range(60):
+        (tmp_path / "texts" / f"{i}.txt").write_text(f"text {i} has lines, as {7 * i}.\n" * 4)
+    command = ["study", "architecture", "--text", "texts", "--workers", "1"]
+    assert main([*command, "--out", "run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [v["claim"] for v in told["verdicts"]] == [c.id for c in CLAIMS]
+    assert {v["claim_hash"] for v in told["verdicts"]} == {c.hash for c in CLAIMS}
+    general = told["verdicts"][-1]
+    rivals = [d["estimate"] for d in told["differences"] if d["method"] == "default"]
+    assert general["estimate"] == pytest.approx(max(rivals))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Does sheaf structure" in page
+    assert page.count("<svg") == 3
+    for name in ("samples.parquet", "verdicts.json", "MANIFEST.sha256", "figures/curves.svg"):
+        assert (tmp_path / "run" / name).exists()
+    assert main(["study", "architecture", "--resume", "run", "--workers", "1", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["differences"] == told["differences"]
+    assert main(["study", "architecture", "--resume", "run", "--preset", "full"]) == 1
+    assert "--preset beside --resume" in capsys.readouterr().err
