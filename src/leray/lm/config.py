@@ -32,8 +32,8 @@ class ModelConfig:
     strides: tuple[int, ...] = (1,)
     """Of the layers: which tokens of its window a layer sees."""
     positions: Literal["rotary", "transport", "both", "none"] = "rotary"
-    """``both``: transport on the first half of every head, rotary on the second. ``none``: tokens are
-    a set, but for their order before the present."""
+    """``both``: transport on the first half of every head, rotary on the second. ``none``: tokens
+    are a set, but for their order before the present."""
     num_reflections: int = 2
     """A token and transport, where positions are by transport."""
     stalk: int | None = None
