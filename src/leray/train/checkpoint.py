@@ -36,7 +36,8 @@ class Trained:
 
     Args:
         context: Tokens of a window in training.
-        training: How it was trained: ``steps``, ``tokens``, ``flops``, ``text``, ``seed``.
+        training: How it was trained: ``steps``, ``tokens``, ``flops``, ``text``, ``vocabulary``,
+            ``seed``.
     """
 
     model: Model

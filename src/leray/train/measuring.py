@@ -80,7 +80,7 @@ def generate_command(
 
 def _files(trained: Trained, source: str) -> TokenFiles:
     """The tokens of the text that a model was trained on, in its own vocabulary."""
-    name = "bytes" if trained.vocabulary.merges is None else f"bpe:{trained.vocabulary.size}"
+    name = str(trained.training.get("vocabulary"))
     files = token_files(read_texts(source), name, cache_home() / "tokens")
     if files.vocabulary != trained.vocabulary:
         raise LerayError(

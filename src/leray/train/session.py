@@ -132,6 +132,7 @@ def _train(
         config.data.context,
         {
             "text": config.data.text,
+            "vocabulary": config.data.tokens,
             "seed": asked.seed,
             "steps": config.schedule.num_steps,
             "tokens": num_tokens,
