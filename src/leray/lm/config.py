@@ -32,13 +32,8 @@ class ModelConfig:
     strides: tuple[int, ...] = (1,)
     """Of the layers: which tokens of its window a layer sees."""
     positions: Literal["rotary", "transport", "both", "none"] = "rotary"
-<<<<<<< HEAD
     """``both``: transport on the first half of every head, rotary on the second. ``none``: what
     came before is a set."""
-=======
-    """``both``: transport on the first half of every head, rotary on the second. ``none``: tokens
-    are a set, but for their order before the present."""
->>>>>>> cba5163d8724519072f6315e472fb681112348cb
     num_reflections: int = 2
     """A token and transport, where positions are by transport."""
     stalk: int | None = None
