@@ -21,6 +21,7 @@ from leray.lm.optimizer import optimizers_of, schedule
 from leray.lm.transitions import ExactTransitions
 from leray.runs.computation import Samples, State
 from leray.runs.seeds import Key
+from leray.train.allocator import keep_freed_memory
 from leray.train.configuration import TrainingConfig
 from leray.train.evaluation import Losses, document_losses
 from leray.train.tokens import Batches
@@ -128,6 +129,7 @@ class Live:
     """A model and its optimisers in the device's memory, between two states."""
 
     def __init__(self, config: TrainingConfig, device: str) -> None:
+        keep_freed_memory()
         self.config, self.device = config, torch.device(device)
         self.model = Model(config.model, torch.Generator()).to(self.device)
         self.optimizers = optimizers_of(self.model, config.optimizer)
