@@ -19,9 +19,14 @@ class Claims:
 
     def run(self) -> int:
         """Print every claim with what fixes it."""
-        from leray.studies.claims import CLAIMS
+        from leray.studies import architecture_claims, claims
 
-        rows = [{"study": "importance", **asdict(c), "hash": c.hash} for c in CLAIMS]
+        ledgers = {"importance": claims.CLAIMS, "architecture": architecture_claims.CLAIMS}
+        rows = [
+            {"study": study, **asdict(c), "hash": c.hash}
+            for study, ledger in ledgers.items()
+            for c in ledger
+        ]
         if self.json:
             print(json.dumps({"claims": rows}, indent=1, ensure_ascii=False))
             return 0

@@ -6,7 +6,6 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -100,7 +99,7 @@ class LmEvaluate:
     """Options of `leray lm evaluate`.
 
     Args:
-        run: The folder of a trained model.
+        model: The folder of a trained model, such as a run's.
         text: A file, a pattern of files or a folder, all of whose documents are read; by default
             the split of the text that it was trained on.
         split: Without --text: report, tune or train.
@@ -108,7 +107,7 @@ class LmEvaluate:
         json: One JSON object on stdout, with the losses of every document.
     """
 
-    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    model: tyro.conf.Positional[Path]
     text: str | None = None
     split: str = "report"
     device: str = "cpu"
@@ -118,7 +117,7 @@ class LmEvaluate:
         """Measure and print."""
         from leray.train.measuring import evaluate_command
 
-        result = evaluate_command(self.run_folder, self.text, self.split, self.device)
+        result = evaluate_command(self.model, self.text, self.split, self.device)
         if self.json:
             print(json.dumps(result, allow_nan=False))
             return 0
@@ -135,29 +134,31 @@ class LmGenerate:
     """Options of `leray lm generate`.
 
     Args:
-        run: The folder of a trained model.
+        model: The folder of a trained model, such as a run's.
         prompt: What the text begins with.
         tokens: How many follow.
         temperature: Of the draws; 0 takes the likeliest.
         top: How many tokens may be drawn.
         seed: Of the draws.
         device: cpu, cuda, cuda:1.
+        json: One JSON object on stdout instead of the text.
     """
 
-    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    model: tyro.conf.Positional[Path]
     prompt: str = ""
     tokens: int = 300
     temperature: float = 0.8
     top: int = 50
     seed: int = 0
     device: str = "cpu"
+    json: bool = False
 
     def run(self) -> int:
         """Print the prompt and what follows."""
         from leray.train.measuring import generate_command
 
         written = generate_command(
-            self.run_folder,
+            self.model,
             self.prompt,
             self.tokens,
             temperature=self.temperature,
@@ -165,5 +166,5 @@ class LmGenerate:
             seed=self.seed,
             device=self.device,
         )
-        print(written)
+        print(json.dumps({"text": written}) if self.json else written)
         return 0
