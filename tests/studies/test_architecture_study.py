@@ -44,7 +44,9 @@ def test_sizes_that_there_are_not():
 
 def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     """Golden run: every file, every verdict, and the same numbers once more from what is stored."""
-    toy = Size(screen=TOY, num_seeds=2, num_headline_seeds=2, rates=(1.0,), fractions=(0.5,))
+    toy = Size(
+        screen=TOY, num_seeds=2, num_headline_seeds=2, rates=(1.0,), fractions=(0.5,), others=(TOY,)
+    )
     monkeypatch.setitem(architecture.SIZES, "quick", toy)
     monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -61,7 +63,7 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     assert general["estimate"] == pytest.approx(max(rivals))
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Does sheaf structure" in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     for name in ("samples.parquet", "verdicts.json", "MANIFEST.sha256", "figures/curves.svg"):
         assert (tmp_path / "run" / name).exists()
     assert main(["study", "architecture", "--resume", "run", "--workers", "1", "--json"]) == 0

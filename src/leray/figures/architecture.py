@@ -28,7 +28,7 @@ _LOOKS = (("o", BLUE, "-"), ("s", ORANGE, "--"), ("^", GREEN, "-."), ("D", VERMI
 
 def draw(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Picture]:
     """All of them by name."""
-    pictures = (forest(result), curves(result, details), budgets(result, details))
+    pictures = (forest(result), curves(result, details), budgets(result, details), gains(result))
     return {p.name: p for p in pictures}
 
 
@@ -131,6 +131,47 @@ def budgets(result: dict[str, Any], details: dict[str, Any]) -> Picture:
             caption=f"{_data(result)} Whole runs of several lengths, each with its own schedule; "
             f"dots are seeds, lines their means. {reached}",
             alt=reached,
+        )
+
+
+def gains(result: dict[str, Any]) -> Picture:
+    """What the default is better by, against the tokens of training, for every size of model."""
+    sizes = sorted({row["parameters"] for row in result["gains"]})
+    rivals = [d["against"] for d in result["gains"][0]["differences"]]
+    with house_style():
+        figure = canvas(3.3)
+        axes = place(figure, 0.75, 0.95, 0.2, 0.15)
+        for place_of, rival in enumerate(rivals):
+            marker, colour, _ = _LOOKS[place_of]
+            for size, line in zip(sizes, ("-", "--", ":"), strict=False):
+                rows = sorted(
+                    (r for r in result["gains"] if r["parameters"] == size),
+                    key=lambda r: r["tokens"],
+                )
+                found = [(r["tokens"], r["differences"][place_of]) for r in rows]
+                axes.plot(
+                    [t for t, _ in found], [d["estimate"] for _, d in found], line, marker=marker,
+                    markersize=4, color=colour, label=f"against {rival}, {size / 1e6:.2f}M",
+                )  # fmt: skip
+                for tokens, d in found:
+                    if d["interval"] is not None:
+                        axes.plot([tokens] * 2, d["interval"], color=colour, linewidth=1, alpha=0.5)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.grid(axis="y")
+        axes.set(xlabel="tokens of training", ylabel="nats a token; negative is better")
+        axes.set_xscale("log")
+        figure.legend(loc="lower left", ncols=3, bbox_to_anchor=(0.02, 0.0), fontsize=7)
+        first = result["gains"][0]["differences"][0]
+        last = result["gains"][len(result["gains"]) - 1]["differences"]
+        return to_picture(
+            figure,
+            name="gains",
+            title="How the gain goes on with tokens and size",
+            caption=f"{_data(result)} Loss of the default less that of each rival; "
+            f"{first['interval_kind']}, {numbers.percent(first['level'])}, n = {first['n']} seeds.",
+            alt="At the last scale: "
+            + "; ".join(f"against {d['against']} {d['estimate']:+.3f}" for d in last)
+            + ".",
         )
 
 

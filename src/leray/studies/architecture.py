@@ -80,7 +80,8 @@ class Size:
         headline: Of the headline models, where it differs from the screen.
         num_headline_seeds: Of these.
         fractions: Of the steps, in the shorter runs of the headline models.
-        others: More scales for the headline models, a quarter of the seeds' runs.
+        report_windows: Of the report split that are read; None for all.
+        others: More scales for the headline models, with as many seeds as the screen.
     """
 
     screen: Scale
@@ -90,16 +91,22 @@ class Size:
     headline: Scale | None = None
     num_headline_seeds: int = 8
     fractions: tuple[float, ...] = ()
+    report_windows: int | None = None
     others: tuple[Scale, ...] = ()
 
 
-_SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=8, num_steps=100)
+_SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=8, num_steps=60)
 _MIDDLE = Scale(width=96, num_layers=4, num_heads=3, context=256, num_sequences=8, num_steps=250)
 _LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=8, num_steps=1500)
 
 SIZES = {
     "quick": Size(
-        screen=_SMALL, num_seeds=3, num_headline_seeds=3, rates=(0.5, 1.5), fractions=(0.5, 0.75)
+        screen=_SMALL,
+        num_seeds=3,
+        num_headline_seeds=3,
+        rates=(0.5, 1.5),
+        fractions=(0.5, 0.75),
+        report_windows=256,
     ),
     "full": Size(
         screen=_MIDDLE,
@@ -219,6 +226,7 @@ class Protocol:
                 tune_starts=files.starts["tune"],
                 report=files.splits["report"] if report else None,
                 report_starts=files.starts["report"] if report else None,
+                report_windows=self.size.report_windows,
                 device=self.device,
                 name=f"{self.label}-{name}".replace(" ", "_"),
             )

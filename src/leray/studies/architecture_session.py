@@ -128,6 +128,14 @@ def _run(
         name: {f: main.shorter(headline[name], f) for f in size.fractions} for name in HEADLINE
     }
     draw = key.child("resamples").generator()
+    gains = [
+        _gains(main.scale, f, {n: shorter[n][f] for n in HEADLINE}, draw) for f in size.fractions
+    ]
+    gains.append(_gains(main.scale, 1.0, headline, draw))
+    for scale in size.others:
+        more = protocol(scale, size.num_seeds, f"scale-{scale.width}-{scale.num_steps}")
+        found = {v.name: more.train(v) for v in all_variants(scale) if v.name in HEADLINE}
+        gains.append(_gains(scale, 1.0, found, draw))
     gaps = _differences(trained, draw)
     gaps |= {f"default against {r}": _gap(headline["default"], headline[r], draw) for r in RIVALS}
     share = compute_share(
@@ -152,6 +160,7 @@ def _run(
         "table": [_row(t) for t in trained.values()],
         "headline": [_row(headline[n]) for n in HEADLINE],
         "differences": [_gap_row(name, gap) for name, gap in gaps.items()],
+        "gains": gains,
         "compute_share": None if share is None else _interval_row(share),
         "weights": None,
         "methods": [
@@ -179,6 +188,19 @@ def _differences(
             continue
         found[name] = _gap(t, trained[t.variant.against], generator)
     return found
+
+
+def _gains(
+    scale: Scale, frac: float, trained: dict[str, Trained], generator: np.random.Generator
+) -> dict[str, Any]:
+    """What the default is better by than each rival, at one size and one length of training."""
+    steps = max(1, round(frac * scale.num_steps))
+    gaps = {r: _gap(trained["default"], trained[r], generator) for r in RIVALS}
+    return {
+        "parameters": trained["default"].parameters,
+        "tokens": steps * scale.num_sequences * scale.context,
+        "differences": [_gap_row(f"default against {r}", gap) for r, gap in gaps.items()],
+    }
 
 
 def _gap(one: Trained, other: Trained, generator: np.random.Generator) -> Difference:

@@ -56,7 +56,8 @@ class Training:
         seeds: Of the shards: equal seeds see equal batches, whatever the model.
         tokens: The training split.
         tune: The tuning split, and where its documents begin.
-        report: Documents whose losses are read once, after the last step, and where they begin.
+        report: Documents whose losses are read once, after the last step, where they begin, and
+            how many windows of them are read (None for all).
         device: Where it runs.
     """
 
@@ -67,6 +68,7 @@ class Training:
     tune_starts: np.ndarray
     report: np.ndarray | None = None
     report_starts: np.ndarray | None = None
+    report_windows: int | None = None
     device: str = "cpu"
     name: str = "training"
 
@@ -105,7 +107,9 @@ class Training:
         samples = {"loss": told[:, 0], "norm": told[:, 1], "tune": np.array([tune.mean])}
         if step_index == self.num_steps - 1 and self.report is not None:
             assert self.report_starts is not None, "documents have beginnings"
-            read = document_losses(live.model, self.report, self.report_starts, data.context)
+            read = document_losses(
+                live.model, self.report, self.report_starts, data.context, self.report_windows
+            )
             samples |= {"report_nats": read.nats, "report_tokens": read.counts}
         return {"shard": shard, **live.state()}, samples
 
