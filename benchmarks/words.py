@@ -27,6 +27,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,9 @@ def _hops(batch: int, length: int, generator: torch.Generator) -> Puzzles:
 
 
 TASKS = {
-    "S3": Task(lambda n, t, g: drawn_products(group_of("S3"), n, t, g), 300, 1 / 6),
-    "A5": Task(lambda n, t, g: drawn_products(group_of("A5"), n, t, g), 250, 1 / 60),
-    "brackets": Task(lambda n, t, g: drawn_brackets(4, 8, n, t, g), 200, 1 / 4),
+    "S3": Task(partial(drawn_products, group_of("S3")), 300, 1 / 6),
+    "A5": Task(partial(drawn_products, group_of("A5")), 250, 1 / 60),
+    "brackets": Task(partial(drawn_brackets, 4, 8), 200, 1 / 4),
     "recall": Task(_recall, 400, 1 / 8),
     "hops": Task(_hops, 300, 1 / 32),
 }
