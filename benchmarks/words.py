@@ -193,9 +193,9 @@ def chosen(task: str, name: str) -> Run:
     return max(found, key=lambda x: x.mean)
 
 
-def fill(tasks: list[str]) -> None:
+def fill(tasks: list[str], models: list[str]) -> None:
     """What is missing, all tasks and models of a seed before the next."""
-    for seed, task, name in product(SEEDS, tasks, MODELS):
+    for seed, task, name in product(SEEDS, tasks, models):
         if (name, seed) not in {(x.model, x.seed) for x in runs_of(task)}:
             keep(task, run(TASKS[task], name, chosen(task, name).rate, seed))
 
@@ -262,6 +262,7 @@ def report(tasks: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(TASKS), help="these tasks")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="these rows")
     parser.add_argument("--tune", action="store_true", help="the rates, no more")
     parser.add_argument("--report", action="store_true", help="of the runs kept, no new ones")
     parser.add_argument("--out", type=Path, help="also write the report here")
@@ -272,7 +273,7 @@ def main() -> None:
         tune(tasks)
         return
     if not args.report:
-        fill(tasks)
+        fill(tasks, args.models or list(MODELS))
     text = report([task for task in tasks if runs_of(task)])
     print(text, end="")
     if args.out is not None:
