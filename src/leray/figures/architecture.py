@@ -12,6 +12,7 @@ from leray.figures.style import (
     GREEN,
     INK,
     ORANGE,
+    PURPLE,
     QUIET,
     VERMILLION,
     Picture,
@@ -22,7 +23,13 @@ from leray.figures.style import (
     to_picture,
 )
 
-_LOOKS = (("o", BLUE, "-"), ("s", ORANGE, "--"), ("^", GREEN, "-."), ("D", VERMILLION, "-"))
+_LOOKS = (
+    ("o", BLUE, "-"),
+    ("s", ORANGE, "--"),
+    ("^", GREEN, "-."),
+    ("v", PURPLE, ":"),
+    ("D", VERMILLION, "-"),
+)
 """Marker, colour and line of the headline models, in their order."""
 
 
@@ -85,7 +92,7 @@ def curves(result: dict[str, Any], details: dict[str, Any]) -> Picture:
         ends = "; ".join(f"{name} {loss:.3f}" for name, loss in last)
         axes.grid(axis="y")
         axes.set(xlabel="training operations, TFLOP", ylabel="nats a token, tuning split")
-        figure.legend(loc="lower left", ncols=4, bbox_to_anchor=(0.05, 0.0))
+        figure.legend(loc="lower left", ncols=3, bbox_to_anchor=(0.05, 0.0))
         return to_picture(
             figure,
             name="curves",
@@ -116,7 +123,7 @@ def budgets(result: dict[str, Any], details: dict[str, Any]) -> Picture:
         axes.set(
             xlabel="training operations, TFLOP", ylabel="nats a token, report split", xscale="log"
         )
-        figure.legend(loc="lower left", ncols=4, bbox_to_anchor=(0.05, 0.0))
+        figure.legend(loc="lower left", ncols=3, bbox_to_anchor=(0.05, 0.0))
         share = result["compute_share"]
         reached = (
             "The default does not reach the baseline's final loss in every seed."

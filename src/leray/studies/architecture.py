@@ -43,7 +43,7 @@ Drive = Callable[[Computation[Any]], Any]
 
 TUNE_SEED = 1_000_000
 """Of the runs that choose a rate; no run that is reported has it."""
-HEADLINE = ("baseline", "interleaved", "convolution", "default")
+HEADLINE = ("baseline", "interleaved", "convolution", "gated convolution", "default")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

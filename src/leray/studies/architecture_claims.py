@@ -64,13 +64,13 @@ CLAIMS = (
         "S10",
         "Coboundary features and cup products help beyond short convolutions",
         "interleaved windows with coboundary and cup gate minus interleaved windows with "
-        "convolutions",
+        "convolutions and a gate without coboundary",
     ),
     _claim(
         "S11",
         "Sheaf attention with real holonomy helps",
-        "interleaved windows, convolutions and transport by the data minus the same with rotary "
-        "positions",
+        "interleaved windows, convolutions and transport by the data on half of every head minus "
+        "the same with rotary positions alone",
     ),
     _claim(
         "S12",
@@ -91,8 +91,8 @@ CLAIMS = (
         "G1",
         "A sheaf-structured GPT out-performs a standard transformer of the same size, the best "
         "rival included",
-        "the default structured model minus the better of baseline, interleaved windows, and "
-        "interleaved windows with convolutions (the larger difference)",
+        "the default structured model minus the best of baseline, interleaved windows, and "
+        "interleaved windows with convolutions, plain or gated (the largest difference)",
         margin=0.03,
     ),
 )

@@ -37,7 +37,7 @@ from leray.train.training import check_device
 
 Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 
-RIVALS = ("baseline", "interleaved", "convolution")
+RIVALS = HEADLINE[:-1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

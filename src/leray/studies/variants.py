@@ -59,6 +59,12 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
         v("baseline", "all-global attention", {}, role="baseline"),
         v("interleaved", "windows and global layers in turn", woven, role="rival"),
         v("convolution", "interleaved, short convolutions", conv, role="rival"),
+        v(
+            "gated convolution",
+            "interleaved, short convolutions, gated",
+            {**conv, "feedforward": "swiglu"},
+            role="rival",
+        ),
         v("levels", "windows that grow with depth", levels, claim="S1"),
         v(
             "local first",
@@ -120,7 +126,7 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             "interleaved, coboundary and cup gate",
             {**woven, "mixing": "coboundary", "feedforward": "cup"},
             claim="S10",
-            against="convolution",
+            against="gated convolution",
         ),
         v("constant sheaf", "A v − v, tied maps", {"values": "tied_disagreement"}),
         v("disagreement", "A v − v", {"values": "disagreement"}),
@@ -133,8 +139,8 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
         ),
         v(
             "transport",
-            "interleaved, convolutions, transport by the data",
-            {**conv, "positions": "transport", "stalk": 8},
+            "interleaved, convolutions, half of every head transported by the data",
+            {**conv, "positions": "both", "stalk": 8},
             claim="S11",
             against="convolution",
         ),
@@ -162,8 +168,8 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
         ),
         v(
             "default",
-            "configs/sheaf.toml",
-            {**conv, "positions": "transport", "stalk": 8},
+            "levels, coboundary and cup gate",
+            {**levels, "mixing": "coboundary", "feedforward": "cup"},
             role="default",
             claim="G1",
         ),
