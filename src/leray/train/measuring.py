@@ -75,7 +75,7 @@ def generate_command(
         )
     except ValueError as error:
         raise LerayError(str(error)) from error
-    return trained.vocabulary.decode([*start, *tokens])
+    return trained.vocabulary.decode([*start.tolist(), *tokens])
 
 
 def _files(trained: Trained, source: str) -> TokenFiles:

@@ -28,6 +28,8 @@ from leray.train.tokens import SEPARATOR, TokenFiles, token_files, vocabulary_si
 from leray.train.training import Training, check_device, loaded, num_parameters
 
 Say = Callable[[str], None]
+TOLD = 150_000
+"""About how many tokens of the tuning split the last line is about; `leray lm evaluate` reads all."""
 SAMPLE = 120
 """Tokens of the text that a model shows now and then."""
 
@@ -140,20 +142,23 @@ def _train(
         },
     )
     save_trained(folder.path, trained)
-    told = evaluated(trained, files, "tune")
+    told = evaluated(trained, files, "tune", TOLD)
     say(
-        f"tuning split, whole: {told['loss']:.4f} nats a token, "
+        f"tuning split, {told['tokens']:,} tokens: {told['loss']:.4f} nats a token, "
         f"{told['bits_per_byte']:.4f} bits a byte"
     )
     return {"run": str(folder.path), "parameters": size, "seed": asked.seed, **told}
 
 
-def evaluated(trained: Trained, files: TokenFiles, split: Split) -> dict[str, Any]:
-    """Losses on a split, with those of every document."""
-    found = document_losses(
-        trained.model, files.splits[split], files.starts[split], trained.context
-    )
-    sizes = files.sizes[split]
+def evaluated(
+    trained: Trained, files: TokenFiles, split: Split, max_tokens: int | None = None
+) -> dict[str, Any]:
+    """Losses on a split, with those of every document; on its first documents where bounded."""
+    starts, sizes = files.starts[split], files.sizes[split]
+    if max_tokens is not None:
+        num = max(1, int(np.searchsorted(starts, max_tokens, side="right")) - 1)
+        starts, sizes = starts[: num + 1], sizes[:num]
+    found = document_losses(trained.model, files.splits[split], starts, trained.context)
     return {
         "split": split,
         "loss": found.mean,
