@@ -29,7 +29,7 @@ from leray.train.training import Training, check_device, loaded, num_parameters
 
 Say = Callable[[str], None]
 TOLD = 150_000
-"""About how many tokens of the tuning split the last line is about; `leray lm evaluate` reads all."""
+"""About how many tokens of the tuning split a run ends with; `leray lm evaluate` reads all."""
 SAMPLE = 120
 """Tokens of the text that a model shows now and then."""
 
