@@ -1,4 +1,4 @@
-"""`leray lm`: train a language model, measure it, let it write."""
+"""`leray lm`: train a language model, measure it, let it write, hand it on."""
 
 from __future__ import annotations
 
@@ -167,4 +167,32 @@ class LmGenerate:
             device=self.device,
         )
         print(json.dumps({"text": written}) if self.json else written)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmExport:
+    """Options of `leray lm export`.
+
+    Args:
+        run: The folder of a trained model.
+        out: A new or empty folder.
+    """
+
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    out: Path
+
+    def run(self) -> int:
+        """Write the folder and say how it is loaded."""
+        try:
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise LerayError(
+                "exporting needs transformers: pip install 'leray[transformers]'"
+            ) from error
+        from leray.integrations.export import export
+
+        export(self.run_folder, self.out)
+        _say(f"exported to {self.out}: import leray.integrations.transformers, then")
+        _say(f"AutoModelForCausalLM.from_pretrained({str(self.out)!r})")
         return 0
