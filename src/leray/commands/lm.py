@@ -42,7 +42,8 @@ class LmTrain:
 
     def run(self) -> int:
         """Train or go on, and say where the model is."""
-        from leray.train.session import Asked, run_training
+        from leray.train.distributed import is_follower
+        from leray.train.session import Asked, follow_training, run_training
 
         if self.resume is not None:
             self._refuse_beside_resume()
@@ -58,6 +59,9 @@ class LmTrain:
                 seed=self.seed,
                 device=self.device,
             )
+        if is_follower():
+            follow_training(asked, resume=self.resume)
+            return 0
         result, folder = run_training(asked, out=self.out, resume=self.resume, say=_say)
         if self.json:
             print(json.dumps({k: v for k, v in result.items() if k != "documents"}))

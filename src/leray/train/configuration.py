@@ -48,6 +48,8 @@ class ScheduleConfig:
     """Of activations on CUDA, by autocast."""
     compile: bool = False
     """By ``torch.compile``."""
+    parallel: Literal["replicated", "sharded"] = "replicated"
+    """What each of several processes holds: all weights and moments, or its part of them."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.interval, self.accumulate) < 1:
