@@ -26,7 +26,7 @@ from leray.train.session import Asked, run_training
 WORKER = Path(__file__).with_name("distributed_worker.py")
 NUM_STEPS, NUM_PROCESSES = 10, 2
 APART = 1e-5
-"""Relative: ten steps in float32, 6e-8 a rounding, which polar factors may enlarge some ten times."""
+"""Relative: ten steps in float32, 6e-8 a rounding, enlarged some ten times by polar factors."""
 CONFIG = """
 [model]
 width = 32

@@ -41,8 +41,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from leray.errors import LerayError
@@ -214,6 +212,10 @@ class SharedLive(Live):
     def placed(self, model: Model) -> Model:
         """The model, or this process's part of it: a group of weights a block, one of the rest."""
         if self.config.schedule.parallel == "sharded":
+            # Imported here, for it takes seconds that one process need not wait.
+            from torch.distributed.device_mesh import init_device_mesh
+            from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
             mesh = init_device_mesh(self.device.type, (dist.get_world_size(),))
             for block in model.blocks:
                 fully_shard(block, mesh=mesh)
@@ -233,8 +235,8 @@ class SharedLive(Live):
         """Gradients travel once a step, with its last part."""
         if self.replica is not None:
             return nullcontext() if is_last else self.replica.no_sync()
-        assert isinstance(self.model, FSDPModule)
-        self.model.set_requires_gradient_sync(is_last)
+        sharded: Any = self.model
+        sharded.set_requires_gradient_sync(is_last)
         return nullcontext()
 
     def replica_loss(
