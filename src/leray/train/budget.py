@@ -16,9 +16,11 @@ is counted, not assumed: autograd's hooks see every tensor that it saves, at two
 and the line through both has the slope a and the height b, in which are copies of the weights in
 bfloat16 and the head's gradient. For a layer of the baseline of width w and h heads it comes to
 19 w + 3 h + 2 numbers a token: inputs of both branches 2 w, queries, keys and values 3 w, the first
-two also by themselves and turned 4 w, what attention gives 2 w, the squared ReLU 8 w. Logits are those of `leray.lm.cross_entropy`, three copies of a
-chunk. Sharded, the first three are divided by P. Activations and Muon's work are not held at the
-same time. What the allocator and the libraries take is not in it.
+two also by themselves and turned 4 w, what attention gives 2 w, the squared ReLU 8 w.
+
+Logits are those of `leray.lm.cross_entropy`, three copies of a chunk. Sharded, the first three are
+divided by P. Activations and Muon's work are not held at the same time. What the allocator and the
+libraries take is not in it.
 
 Training costs F operations a token (`leray.lm.flops`), so that D tokens take
 
