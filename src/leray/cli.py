@@ -144,6 +144,13 @@ COMMANDS = {
         "Let a trained model write.",
         'leray lm generate runs/baseline --prompt "def main("',
     ),
+    "lm export": Command(
+        "Language models",
+        "leray.commands.lm",
+        "LmExport",
+        "Write a trained model so that transformers loads it, its tokenizer included.",
+        "leray lm export runs/baseline --out baseline-hf",
+    ),
     "memory rank": Command(
         "Memory",
         "leray.commands.memory",

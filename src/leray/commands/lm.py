@@ -1,4 +1,4 @@
-"""`leray lm`: train a language model, measure it, let it write."""
+"""`leray lm`: train a language model, measure it, let it write, hand it on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class LmTrain:
 
     def run(self) -> int:
         """Train or go on, and say where the model is."""
-        from leray.train.session import Asked, run_training
+        from leray.train.distributed import is_follower
+        from leray.train.session import Asked, follow_training, run_training
 
         if self.resume is not None:
             self._refuse_beside_resume()
@@ -58,6 +59,9 @@ class LmTrain:
                 seed=self.seed,
                 device=self.device,
             )
+        if is_follower():
+            follow_training(asked, resume=self.resume)
+            return 0
         result, folder = run_training(asked, out=self.out, resume=self.resume, say=_say)
         if self.json:
             print(json.dumps({k: v for k, v in result.items() if k != "documents"}))
@@ -167,4 +171,32 @@ class LmGenerate:
             device=self.device,
         )
         print(json.dumps({"text": written}) if self.json else written)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmExport:
+    """Options of `leray lm export`.
+
+    Args:
+        run: The folder of a trained model.
+        out: A new or empty folder.
+    """
+
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    out: Path
+
+    def run(self) -> int:
+        """Write the folder and say how it is loaded."""
+        try:
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise LerayError(
+                "exporting needs transformers: pip install 'leray[transformers]'"
+            ) from error
+        from leray.integrations.export import export
+
+        export(self.run_folder, self.out)
+        _say(f"exported to {self.out}: import leray.integrations.transformers, then")
+        _say(f"AutoModelForCausalLM.from_pretrained({str(self.out)!r})")
         return 0

@@ -1,1 +1,1 @@
-"""What other programs build on: the memory that an assistant calls."""
+"""What other programs build on: the memory that an assistant calls, models for transformers."""

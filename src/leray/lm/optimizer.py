@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from leray.lm.model import Model
 from leray.lm.settling import level_of_layer
+from leray.lm.sharding import split, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NUM_ITERATIONS = 5
@@ -66,6 +67,8 @@ class Muon(torch.optim.Optimizer):
         groups: Of parameters; ``parts`` of a group says how many matrices each of its parameters
             holds one above the other.
 
+    A parameter may be shared by processes: the momentum stays so, its polar factor is taken whole.
+
     Cost: 15 products of a matrix with its own size a step; matrices of one shape go together.
     """
 
@@ -77,21 +80,23 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Move every matrix that has a gradient."""
         assert closure is None, "the loss is not evaluated again"
-        alike: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
+        alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        moved: list[tuple[Tensor, float, torch.Size, slice]] = []
         for group in self.param_groups:
             for p in (p for p in group["params"] if p.grad is not None):
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
                 m = self.state[p]["momentum"].lerp_(p.grad, 1 - self.momentum)
-                ahead = torch.lerp(p.grad, m, self.momentum)
-                parts = zip(p.chunk(group["parts"]), ahead.chunk(group["parts"]), strict=True)
-                for w, g in parts:
-                    alike[w.shape].append((w, g, group["lr"]))
-        for shape, found in alike.items():
-            steps = polar_factor(torch.stack([g for _, g, _ in found]))
+                parts = whole(torch.lerp(p.grad, m, self.momentum)).chunk(group["parts"])
+                found = alike[parts[0].shape]
+                places = slice(len(found), len(found) + len(parts))
+                moved.append((p, group["lr"], parts[0].shape, places))
+                found += parts
+        steps = {shape: polar_factor(torch.stack(found)) for shape, found in alike.items()}
+        for p, rate, shape, places in moved:
+            step = split(steps[shape][places].flatten(0, 1), p)
             wide = max(1, shape[0] / shape[1]) ** 0.5
-            for (w, _, rate), step in zip(found, steps, strict=True):
-                w.mul_(1 - rate * self.decay).sub_(step, alpha=rate * wide)
+            p.mul_(1 - rate * self.decay).sub_(step, alpha=rate * wide)
 
 
 def polar_factor(

@@ -48,6 +48,8 @@ class ScheduleConfig:
     """Of activations on CUDA, by autocast."""
     compile: bool = False
     """By ``torch.compile``."""
+    parallel: Literal["replicated", "sharded"] = "replicated"
+    """What each of several processes holds: all weights and moments, or its part of them."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.interval, self.accumulate) < 1:
@@ -122,12 +124,13 @@ def configuration_of(tables: Mapping[str, Any], num_tokens: int, where: str) -> 
 
 def tables_of(config: TrainingConfig) -> dict[str, Any]:
     """As a TOML file holds it: every setting that is not None or a size."""
-    tables: dict[str, Any] = {}
-    for name in TABLES:
-        part = getattr(config, name)
-        values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-        tables[name] = {k: v for k, v in values.items() if v is not None and k not in SIZES}
-    return tables
+    return {name: set_settings(getattr(config, name)) for name in TABLES}
+
+
+def set_settings(part: Any) -> dict[str, Any]:
+    """One table: what `settings_of` reads back."""
+    values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    return {k: v for k, v in values.items() if v is not None and k not in SIZES}
 
 
 def _made(kind: type, name: str, tables: Mapping[str, Any], num_tokens: int, where: str) -> Any:

@@ -22,6 +22,14 @@ from leray.runs.progress import no_progress
 from leray.runs.seeds import Key
 from leray.train.checkpoint import Trained, save_trained
 from leray.train.configuration import TrainingConfig, configuration_of, tables_of
+from leray.train.distributed import (
+    DistributedTraining,
+    check_shares,
+    join,
+    leading,
+    num_processes,
+    wait,
+)
 from leray.train.evaluation import document_losses
 from leray.train.text import Split, read_texts
 from leray.train.tokens import SEPARATOR, TokenFiles, token_files, vocabulary_size
@@ -69,20 +77,43 @@ def run_training(
         LerayError: For what a user can mend; what was finished stays in the folder.
         Interrupted: On Ctrl-C, with the command that goes on.
     """
-    folder = None
-    if resume is not None:
-        folder = RunFolder.resume(resume)
-        if folder.study != "train":
-            raise LerayError(f"{resume} holds a run of {folder.study!r:.60}; allowed: 'train'")
-        asked = Asked.of(folder.config, str(resume / "config.toml"))
+    folder, asked = _opened(asked, resume)
+    join(asked.device)
     config, files = prepared(asked)
     check_device(asked.device, config.schedule.precision)
+    check_shares(config, num_processes())
     if folder is None:
         tables = {"seed": asked.seed, "device": asked.device, **tables_of(config)}
         folder = RunFolder.create(out, "train", tables, command="lm train")
     with folder, threadpool_limits(limits=1):
         result = _train(asked, config, files, folder, say)
     return result, folder.path
+
+
+def follow_training(asked: Asked, *, resume: Path | None) -> None:
+    """In the processes of `torchrun` that do not lead: help with what the first one trains.
+
+    Raises:
+        LerayError: The leader ended early, and said why.
+    """
+    _, asked = _opened(asked, resume)
+    join(asked.device)
+    wait()
+    config, files = prepared(asked)
+    training = training_of(asked, config, files)
+    assert isinstance(training, DistributedTraining), "one process has none that follow"
+    with threadpool_limits(limits=1):
+        training.follow()
+
+
+def _opened(asked: Asked, resume: Path | None) -> tuple[RunFolder | None, Asked]:
+    """What goes on, with its own settings; or nothing, and what was asked."""
+    if resume is None:
+        return None, asked
+    folder = RunFolder.resume(resume)
+    if folder.study != "train":
+        raise LerayError(f"{resume} holds a run of {folder.study!r:.60}; allowed: 'train'")
+    return folder, Asked.of(folder.config, str(resume / "config.toml"))
 
 
 def prepared(asked: Asked) -> tuple[TrainingConfig, TokenFiles]:
@@ -104,17 +135,25 @@ def _data(asked: Asked, key: str) -> Any:
     return found.get(key) if isinstance(found, Mapping) else None
 
 
+def training_of(asked: Asked, config: TrainingConfig, files: TokenFiles) -> Training:
+    """The computation: alone, or together with the other processes of `torchrun`."""
+    fields: dict[str, Any] = {
+        "configs": (config,),
+        "seeds": (asked.seed,),
+        "tokens": files.splits["train"],
+        "tune": files.splits["tune"],
+        "tune_starts": files.starts["tune"],
+        "device": asked.device,
+    }
+    num = num_processes()
+    return Training(**fields) if num == 1 else DistributedTraining(**fields, num_processes=num)
+
+
 def _train(
     asked: Asked, config: TrainingConfig, files: TokenFiles, folder: RunFolder, say: Say
 ) -> dict[str, Any]:
-    training = Training(
-        configs=(config,),
-        seeds=(asked.seed,),
-        tokens=files.splits["train"],
-        tune=files.splits["tune"],
-        tune_starts=files.starts["tune"],
-        device=asked.device,
-    )
+    training = training_of(asked, config, files)
+    wait()  # the others read the text that was prepared here
     key = Key.root(asked.seed)
     model = loaded(config, training.init(0, key))
     size, cost = num_parameters(model), train_flops_per_token(model, config.data.context)
@@ -123,7 +162,8 @@ def _train(
         f"{len(files.splits['train']):,} tokens of {config.data.text} to train on"
     )
     watched = _Watch(config, files, folder, say)
-    folder.drive(training, key=key, progress=no_progress, on_step=watched)
+    with leading(num_processes()):
+        folder.drive(training, key=key, progress=no_progress, on_step=watched)
     state = folder.state_of(training, key=key)
     assert state is not None, "the last step keeps its state"
     model = loaded(config, state, asked.device)

@@ -18,6 +18,7 @@ from leray.errors import LerayError
 from leray.lm.losses import training_loss
 from leray.lm.model import Model
 from leray.lm.optimizer import optimizers_of, schedule
+from leray.lm.sharding import split, whole
 from leray.lm.transitions import ExactTransitions
 from leray.runs.computation import Samples, State
 from leray.runs.seeds import Key
@@ -94,7 +95,7 @@ class Training:
     def step(self, state: State, step_index: int, key: Key) -> tuple[State, Samples]:  # noqa: ARG002
         shard = int(state["shard"])
         config = self.configs[shard]
-        live = live_model(config, self.device)
+        live = self.live(config)
         live.load(state)
         s, data = config.schedule, config.data
         batches = Batches(self.tokens, data.context, data.num_sequences, self.seeds[shard])
@@ -112,6 +113,10 @@ class Training:
             )
             samples |= {"report_nats": read.nats, "report_tokens": read.counts}
         return {"shard": shard, **live.state()}, samples
+
+    def live(self, config: TrainingConfig) -> Live:
+        """What makes the steps of a shard."""
+        return live_model(config, self.device)
 
     def result(self, samples: list[list[Samples]]) -> list[Curve]:
         s = self.configs[0].schedule
@@ -135,7 +140,7 @@ class Live:
     def __init__(self, config: TrainingConfig, device: str) -> None:
         keep_freed_memory()
         self.config, self.device = config, torch.device(device)
-        self.model = Model(config.model, torch.Generator()).to(self.device)
+        self.model = self.placed(Model(config.model, torch.Generator()).to(self.device))
         self.optimizers = optimizers_of(self.model, config.optimizer)
         self.parameters = list(self.model.parameters())
         self.loss = training_loss
@@ -148,14 +153,14 @@ class Live:
         own = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in own.items():
-                tensor.copy_(_tensor(arrays[f"weights.{name}"]))
+                tensor.copy_(split(_tensor(arrays[f"weights.{name}"]), tensor))
         for i, optimizer in enumerate(self.optimizers):
             optimizer.state.clear()
             for j, p in enumerate(_parameters(optimizer)):
                 start = f"moments.{i}.{j}."
                 found = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
                 if found:
-                    optimizer.state[p] = {k: _tensor(v).to(self.device) for k, v in found.items()}
+                    optimizer.state[p] = {k: split(_tensor(v), p) for k, v in found.items()}
 
     def state(self) -> State:
         """What `load` takes."""
@@ -174,15 +179,18 @@ class Live:
         config = self.config
         self._prepare(step)
         parts = config.schedule.accumulate
-        inputs, targets = (torch.from_numpy(x).to(self.device) for x in batches.at(step))
+        rows = (torch.from_numpy(self.share(x)).to(self.device) for x in batches.at(step))
+        inputs, targets = (x.chunk(parts) for x in rows)
         losses = []
-        for x, y in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
-            with _autocast(config.schedule.precision, self.device):
-                whole, own = self.loss(self.model, x, y, config.loss)
-            (whole / parts).backward()
+        for i in range(parts):
+            with self.part(is_last=i == parts - 1):
+                with _autocast(config.schedule.precision, self.device):
+                    minimised, own = self.loss(self.model, inputs[i], targets[i], config.loss)
+                (minimised / parts).backward()
             losses.append(own)
-        loss = float(torch.stack(losses).mean())
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.clip or 1e30))
+        loss = float(self.mean(torch.stack(losses).mean()))
+        clip = config.optimizer.clip or 1e30
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, clip)))
         if not np.isfinite(loss) or not np.isfinite(norm):
             raise LerayError(
                 f"the loss is {loss} and its gradient's norm {norm} at step {step:,}, batch "
@@ -194,6 +202,24 @@ class Live:
         if isinstance(self.model.transitions, ExactTransitions):
             self.model.transitions.retract()
         return loss, norm
+
+    # What several processes do otherwise; see leray.train.distributed.
+
+    def placed(self, model: Model) -> Model:
+        """Where the weights lie."""
+        return model
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """The windows of a step that this process takes."""
+        return rows
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Of all processes."""
+        return x
+
+    def part(self, is_last: bool) -> AbstractContextManager:  # noqa: ARG002, nothing travels
+        """Around a part of a step's windows."""
+        return nullcontext()
 
     def _prepare(self, step: int) -> None:
         """Rates and windows of this step, and no gradients."""
@@ -231,7 +257,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _arrays(prefix: str, tensors: dict[str, Tensor]) -> State:
-    return {f"{prefix}.{k}": v.detach().cpu().numpy().copy() for k, v in tensors.items()}
+    return {f"{prefix}.{k}": whole(v.detach()).cpu().numpy().copy() for k, v in tensors.items()}
 
 
 def _tensor(array: np.ndarray) -> Tensor:
