@@ -183,7 +183,7 @@ class LmExport:
         out: A new or empty folder.
     """
 
-    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    model: tyro.conf.Positional[Path]
     out: Path
 
     def run(self) -> int:
@@ -196,7 +196,7 @@ class LmExport:
             ) from error
         from leray.integrations.export import export
 
-        export(self.run_folder, self.out)
+        export(self.model, self.out)
         _say(f"exported to {self.out}: import leray.integrations.transformers, then")
         _say(f"AutoModelForCausalLM.from_pretrained({str(self.out)!r})")
         return 0
