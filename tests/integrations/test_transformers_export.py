@@ -90,8 +90,12 @@ def test_golden_run_of_training_export_and_generation(tmp_path, monkeypatch, cap
     )
     run, out = tmp_path / "run", tmp_path / "out"
     assert main(["lm", "train", str(tmp_path / "c.toml"), "--out", str(run)]) == 0
-    assert main(["lm", "export", str(run), "--out", str(out)]) == 0
-    assert f"exported to {out}" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["lm", "export", str(run), "--out", str(out), "--json"]) == 0
+    told, said = capsys.readouterr()
+    assert f"exported to {out}" in said
+    assert json.loads(told)["folder"] == str(out)
+    assert json.loads(told)["config"]["shape"]["width"] == 32
     assert {p.name for p in out.iterdir()} == {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
         "tokenizer_config.json",

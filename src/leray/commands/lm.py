@@ -179,12 +179,14 @@ class LmExport:
     """Options of `leray lm export`.
 
     Args:
-        run: The folder of a trained model.
+        model: The folder of a trained model.
         out: A new or empty folder.
+        json: One JSON object on stdout: where it is, and what config.json says.
     """
 
     model: tyro.conf.Positional[Path]
     out: Path
+    json: bool = False
 
     def run(self) -> int:
         """Write the folder and say how it is loaded."""
@@ -196,7 +198,9 @@ class LmExport:
             ) from error
         from leray.integrations.export import export
 
-        export(self.model, self.out)
+        config = export(self.model, self.out)
+        if self.json:
+            print(json.dumps({"folder": str(self.out), "config": config.to_diff_dict()}))
         _say(f"exported to {self.out}: import leray.integrations.transformers, then")
         _say(f"AutoModelForCausalLM.from_pretrained({str(self.out)!r})")
         return 0
