@@ -322,12 +322,13 @@ def test_what_a_pass_shows_of_itself():
     assert all(0 < float(x) < 1 for x in (y.detach() for y in watch["load"]))
 
 
-def test_oracle_operations_are_those_that_torch_counts():
+@pytest.mark.parametrize("choice", [{}, {"values": "tied_disagreement"}, {"feedforward": "cup"}])
+def test_oracle_operations_are_those_that_torch_counts(choice):
     """`FlopCounterMode` counts matrix products of one forward pass; attention it takes whole."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = ModelConfig(num_tokens=32, width=32, num_layers=2)
+    config = ModelConfig(num_tokens=32, width=32, num_layers=2, **choice)
     model, context = Model(config, torch.Generator().manual_seed(0)), 16
     tokens = torch.zeros(1, context, dtype=torch.int64)
     counter = FlopCounterMode(display=False)

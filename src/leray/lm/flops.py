@@ -26,6 +26,8 @@ def train_flops_per_token(model: Model, context: int) -> float:
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
     if model.head is None:
         matrices += model.embedding.weight.numel()
+    if c.values == "tied_disagreement":  # the value's matrix serves once more, transposed
+        matrices += c.num_layers * c.width**2
     if model.transitions is not None:
         matrices += _transitions(c)
     return 6.0 * matrices + sum(_attention(c, layer, context) for layer in range(c.num_layers))
