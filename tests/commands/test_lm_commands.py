@@ -16,7 +16,7 @@ import torch
 
 from leray.cli import main
 from leray.lm.losses import LossConfig
-from leray.studies.variants import size_of
+from leray.lm.model import size_of
 from leray.train.checkpoint import load_trained
 from leray.train.configuration import configuration_of, read_configuration
 

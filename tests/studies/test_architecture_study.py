@@ -8,10 +8,11 @@ import pytest
 
 from leray.cli import main
 from leray.errors import LerayError
+from leray.lm.model import size_of
 from leray.studies import architecture
 from leray.studies.architecture import Scale, Size, size_named
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
-from leray.studies.variants import configured, size_of, variants
+from leray.studies.variants import configured, variants
 
 TOY = Scale(width=16, num_layers=3, num_heads=2, context=16, num_sequences=4, num_steps=4)
 

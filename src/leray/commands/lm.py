@@ -12,6 +12,11 @@ import tyro
 from leray.errors import LerayError, plain
 
 
+def _shown(text: str) -> str:
+    """Text that cannot steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 def _say(line: str) -> None:
     print(plain(line), file=sys.stderr, flush=True)
 
@@ -64,7 +69,8 @@ class LmTrain:
             return 0
         result, folder = run_training(asked, out=self.out, resume=self.resume, say=_say)
         if self.json:
-            print(json.dumps({k: v for k, v in result.items() if k != "documents"}))
+            told = {k: v for k, v in result.items() if k != "documents"}
+            print(json.dumps(told, allow_nan=False))
         _say(f"model: {folder}")
         return 0
 
@@ -106,14 +112,14 @@ class LmEvaluate:
         model: The folder of a trained model, such as a run's.
         text: A file, a pattern of files or a folder, all of whose documents are read; by default
             the split of the text that it was trained on.
-        split: Without --text: report, tune or train.
+        split: Without --text: report (the default), tune or train.
         device: cpu, cuda, cuda:1.
         json: One JSON object on stdout, with the losses of every document.
     """
 
     model: tyro.conf.Positional[Path]
     text: str | None = None
-    split: str = "report"
+    split: str | None = None
     device: str = "cpu"
     json: bool = False
 
@@ -170,7 +176,7 @@ class LmGenerate:
             seed=self.seed,
             device=self.device,
         )
-        print(json.dumps({"text": written}) if self.json else written)
+        print(json.dumps({"text": written}) if self.json else _shown(written))
         return 0
 
 

@@ -6,7 +6,8 @@ With D_sd the difference of summed losses of seed s on document d, and n_d the d
 
 - seeds: Student's t over the θ_s: what another training run would change, these documents given;
 - both: seeds and documents resampled independently of each other and crossed (the pigeonhole
-  bootstrap), which errs towards too wide;
+  bootstrap). Percentiles alone cannot leave the range of the θ_s and are much too narrow for a few
+  seeds; deviations are therefore stretched by √(S/(S−1)) t/z, Student's quantile over the normal;
 - a sign-flip test over seeds: under the null that the two systems are exchangeable in every pair,
   the θ_s may change sign together with any choice of seeds; exact where 2^S patterns are listed.
 
@@ -57,9 +58,14 @@ def crossed_interval(
     documents = generator.multinomial(d, np.full(d, 1 / d), size=num_resamples)
     sums = np.einsum("bs,sd,bd->b", seeds, differences, documents, optimize=True)
     drawn = sums / (s * (documents @ tokens))
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     estimate = float(differences.sum() / (s * tokens.sum()))
-    kind = "percentile, pigeonhole bootstrap over seeds and documents"
+    if s < 2:
+        low, high = -np.inf, np.inf
+    else:
+        t, z = stats.t.ppf((1 + level) / 2, s - 1), stats.norm.ppf((1 + level) / 2)
+        ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        low, high = estimate + (ends - estimate) * np.sqrt(s / (s - 1)) * t / z
+    kind = "stretched percentiles, pigeonhole bootstrap over seeds and documents"
     return _interval(estimate, float(low), float(high), level, kind, s)
 
 

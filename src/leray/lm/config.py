@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from leray.lm.checks import check_bounds
 from leray.lm.feedforward import FeedForwardKind, default_hidden
 
 
@@ -65,13 +66,23 @@ class ModelConfig:
     """Between levels."""
 
     def __post_init__(self) -> None:
+        check_bounds(
+            num_tokens=(self.num_tokens, 1, 2**24),
+            width=(self.width, 2, 2**16),
+            num_layers=(self.num_layers, 1, 1000),
+            num_heads=(self.num_heads, 1, 1024),
+            hidden=(1 if self.hidden is None else self.hidden, 1, 2**20),
+            num_reflections=(self.num_reflections, 1, 64),
+            stalk=(2 if self.stalk is None else self.stalk, 2, 1024),
+            rope_base=(self.rope_base, 1, 1e12),
+            kernel=(self.kernel, 1, 64),
+            memory_block=(self.memory_block, 0, 2**20),
+        )
         if self.width % (2 * self.num_heads):
             raise ValueError(
                 f"width must be a multiple of twice the heads, {2 * self.num_heads}; got "
                 f"{self.width}"
             )
-        if min(self.num_tokens, self.num_layers, self.num_heads, self.num_reflections) < 1:
-            raise ValueError("num_tokens, num_layers, num_heads and num_reflections must be ≥ 1")
         if not self.windows or min(self.windows) < 0 or not self.strides or min(self.strides) < 1:
             raise ValueError(
                 "windows must hold one number ≥ 0 at least, (0,) for none, and strides one ≥ 1; "
@@ -106,6 +117,14 @@ class ModelConfig:
             (still and self.stalk is not None, "stalk", "positions = transport"),
             (still and self.num_transports != 1, "num_transports", "positions = transport"),
             (still and self.flat_start, "flat_start", "positions = transport"),
+            (
+                self.positions not in ("rotary", "both")
+                and self.values != "rotated"
+                and self.rope_base != 10_000.0,
+                "rope_base",
+                "rotary positions",
+            ),
+            (self.values == "residual" and self.num_layers < 2, "values", "two layers"),
             (self.mixing != "convolution" and self.kernel != 4, "kernel", "mixing = convolution"),
             (self.gluing and not local, "gluing", "a window"),
             (self.routing and not local, "routing", "a window"),
@@ -119,6 +138,14 @@ class ModelConfig:
                 )
         if self.gluing and max(self.strides) > 1:
             raise ValueError("gluing takes whole patches: leave strides out")
+        odd = [w for w in self.windows if w % 2]
+        if self.gluing and odd:
+            raise ValueError(f"gluing takes patches of an even number of tokens; got {odd[0]}")
+        if max(len(self.windows), len(self.strides)) > self.num_layers:
+            raise ValueError(
+                f"windows and strides are those of {self.num_layers} layers at most; got "
+                f"{self.windows} and {self.strides}"
+            )
 
     def window_of(self, layer: int) -> int | None:
         """None where a layer sees all before."""

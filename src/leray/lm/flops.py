@@ -6,7 +6,8 @@ two operations a weight forward and four backward, and for attention two product
 keys, weights with values) of width · context each. The mean context of a window of w in a text of T
 is counted exactly, as banded: Σ_t min(t, w) / T. What an ingredient adds is counted beside it: a
 transport its reflections, a memory its sections, routing its second attention, gluing its second
-patch. Norms, shifts and softmaxes are not counted, as is usual.
+patch, pages their readouts. What is done to every number by itself is not counted, as is usual:
+norms, shifts, gates, short convolutions, softmaxes.
 
 Source: Kaplan et al., Scaling laws (arXiv 2001.08361), for 6 N; Chowdhery et al., PaLM (arXiv
 2204.02311), appendix B, for attention.
@@ -20,12 +21,18 @@ from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 
 
-def train_flops_per_token(model: Model, context: int) -> float:
-    """Forward and backward, for a text of ``context`` tokens."""
+def train_flops_per_token(model: Model, context: int, *, pages: bool = False) -> float:
+    """Forward and backward, for a text of ``context`` tokens.
+
+    Args:
+        pages: Whether every inner level is read out too.
+    """
     c = model.config
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
     if model.head is None:
         matrices += model.embedding.weight.numel()
+    if pages:
+        matrices += (c.num_levels - 1) * c.num_tokens * c.width
     if c.values == "tied_disagreement":  # the value's matrix serves once more, transposed
         matrices += c.num_layers * c.width**2
     if model.transitions is not None:

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from leray.lm.checks import check_bounds
 from leray.lm.model import Model
 from leray.lm.settling import level_of_layer
 from leray.lm.sharding import split, whole
@@ -51,8 +52,17 @@ class OptimizerConfig:
     """The largest norm of the gradient; 0 for any."""
 
     def __post_init__(self) -> None:
-        if min(self.matrix_rate, self.rate, self.weight_decay, self.clip) < 0:
-            raise ValueError("rates, weight_decay and clip must be ≥ 0")
+        check_bounds(
+            matrix_rate=(self.matrix_rate, 0, 100),
+            rate=(self.rate, 0, 100),
+            weight_decay=(self.weight_decay, 0, 10),
+            momentum=(self.momentum, 0, 0.9999),
+            clip=(self.clip, 0, 1e12),
+            warmup_frac=(self.warmup_frac, 0, 1),
+            decay_frac=(self.decay_frac, 0, 1),
+        )
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise ValueError(f"betas must be two numbers, ≥ 0 and < 1; got {list(self.betas)}")
         if not 0 <= self.warmup_frac <= 1 - self.decay_frac <= 1:
             raise ValueError(
                 "warmup_frac and decay_frac must be ≥ 0 and at most 1 together; got "

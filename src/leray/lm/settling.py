@@ -1,7 +1,7 @@
 """Which level learns when, and through which window: curricula over levels.
 
-- local first: a window opens in stages, w(s) = min(w, max(w₀, T · stage)), until every layer sees
-  what its configuration says;
+- local first: a window w opens in stages s = 0, 1, …, min(w, w₀ · 2ˢ), until every layer sees what
+  its configuration says;
 - rates by level: the rate of a level's weights times a factor to the power of its place, lower
   levels first (factor < 1) or last (factor > 1);
 - opening: a level's weights stay as drawn until its turn: level ℓ of L learns from the fraction
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from leray.lm.checks import check_bounds
 from leray.lm.config import ModelConfig
 
 
@@ -34,10 +35,12 @@ class SettlingConfig:
     """The fraction of the run by whose end all levels learn."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.local_first <= 1 and 0 <= self.opening <= 1):
-            raise ValueError("local_first and opening must be fractions of the run, 0 to 1")
-        if self.first_window < 1 or not self.level_rate > 0:
-            raise ValueError("first_window must be ≥ 1 and level_rate > 0")
+        check_bounds(
+            local_first=(self.local_first, 0, 1),
+            opening=(self.opening, 0, 1),
+            first_window=(self.first_window, 1, 2**24),
+            level_rate=(self.level_rate, 1e-3, 1e3),
+        )
 
     def check(self, model: ModelConfig) -> None:
         """Refuse what has no effect.
@@ -47,6 +50,8 @@ class SettlingConfig:
         """
         if model.num_levels < 2 and (self.level_rate != 1 or self.opening):
             raise ValueError("level_rate and opening have no effect without two windows")
+        if model.gluing and self.local_first:
+            raise ValueError("gluing takes whole patches: leave local_first out")
         if self.first_window != 16 and not self.local_first:
             raise ValueError("first_window has no effect without local_first")
 

@@ -10,9 +10,9 @@ d_{i+1} d_i = 0, whatever C is. Where every C_i (r × r) is invertible, rank d_i
 and the sequence is exact at every inner level; else it is a complex. An optimiser's step leaves
 the orthogonal group, and ``retract`` brings Q back to its polar factor, the nearest orthogonal.
 
-``plain`` transitions are one n × n matrix each, the rival of equal size (n² weights a transition
-against n² + n²/4). A skip connection carries the state past them, so that nothing follows for
-activations, only for the maps.
+``plain`` transitions are one n × n matrix each, the rival: n² weights a transition, against n² for
+every inner frame, n² for the two outer halves together, and n²/4 for every C. A skip connection
+carries the state past them, so that nothing follows for activations, only for the maps.
 
 Source: Absil, Mahony and Sepulchre, Optimization Algorithms on Matrix Manifolds (2008), for
 retractions; the splitting is linear algebra.
@@ -40,23 +40,37 @@ class PlainTransitions(nn.Module):
 
 
 class ExactTransitions(nn.Module):
-    """Maps with d d = 0; the middles are zero at the start, so that the model begins without."""
+    """Maps with d d = 0; the middles are zero at the start, so that the model begins without.
+
+    Of the first and the last frame only the halves that a map sees are kept.
+    """
 
     def __init__(self, width: int, num: int) -> None:
         super().__init__()
-        self.frames = nn.Parameter(torch.eye(width).repeat(num + 1, 1, 1))
-        self.middles = nn.Parameter(torch.zeros(num, width // 2, width // 2))
+        self.rank = width // 2
+        eye = torch.eye(width)
+        self.first = nn.Parameter(eye[:, self.rank :].clone())
+        self.frames = nn.Parameter(eye.repeat(num - 1, 1, 1))
+        self.last = nn.Parameter(eye[:, : self.rank].clone())
+        self.middles = nn.Parameter(torch.zeros(num, self.rank, width - self.rank))
 
     def maps(self) -> Float[Tensor, "num n n"]:
-        r = self.middles.shape[-1]
-        return self.frames[1:, :, :r] @ self.middles @ self.frames[:-1, :, r:].mT
+        pairs = (self._ends(i) for i in range(len(self.middles)))
+        return torch.stack([b @ c @ a.mT for (a, b), c in zip(pairs, self.middles, strict=True)])
 
     def forward(self, x: Float[Tensor, "b t n"], i: int) -> Float[Tensor, "b t n"]:
-        r = self.middles.shape[-1]
-        return x @ self.frames[i, :, r:] @ self.middles[i].mT @ self.frames[i + 1, :, :r].mT
+        a, b = self._ends(i)
+        return x @ a @ self.middles[i].mT @ b.mT
 
     @torch.no_grad()
     def retract(self) -> None:
         """Every frame becomes its polar factor, by an SVD in float64: orthogonal to rounding."""
-        u, _, v = torch.linalg.svd(self.frames.double())
-        self.frames.copy_(u @ v)
+        for frame in (self.first, self.frames, self.last):
+            u, _, v = torch.linalg.svd(frame.double(), full_matrices=False)
+            frame.copy_(u @ v)
+
+    def _ends(self, i: int) -> tuple[Tensor, Tensor]:
+        """What map i sees, and where it arrives: n × (n − r) and n × r."""
+        sees = self.first if i == 0 else self.frames[i - 1][:, self.rank :]
+        arrives = self.last if i == len(self.frames) else self.frames[i][:, : self.rank]
+        return sees, arrives

@@ -32,9 +32,9 @@ from leray.evidence.paired import (
     t_interval,
 )
 from leray.lm.flops import train_flops_per_token
-from leray.lm.model import Model
+from leray.lm.model import Model, size_of
 from leray.runs.computation import Computation
-from leray.studies.variants import Tables, Variant, configured, size_of, variants
+from leray.studies.variants import Tables, Variant, configured, variants
 from leray.train.configuration import TrainingConfig
 from leray.train.tokens import TokenFiles
 from leray.train.training import Curve, Training
@@ -242,7 +242,7 @@ class Protocol:
         return Trained(
             variant=variant,
             parameters=size_of(config.model),
-            flops=train_flops_per_token(model, self.scale.context),
+            flops=train_flops_per_token(model, self.scale.context, pages=config.loss.pages > 0),
             rate=rate,
             tried=tried,
             nats=np.stack([r.nats for r in reports]),
@@ -300,7 +300,8 @@ def compute_share(
     """The share of the target's training FLOPs with which a model reaches the target's final loss.
 
     None where a seed does not reach it with all of its own steps. The interval is over seeds, of
-    the logarithm.
+    the logarithm; where a seed reaches it with the smallest budget already, no more is known than
+    an upper end.
     """
     fractions = sorted(shorter)
     runs = [*(shorter[f] for f in fractions), whole]
@@ -311,6 +312,8 @@ def compute_share(
     share = t_interval(np.log(found * whole.flops / target.flops), level)
     estimate, low, high = (float(np.exp(x)) for x in (share.estimate, share.low, share.high))
     kind = "Student's t over seeds, of the logarithm"
+    if (found == fractions[0]).any():
+        low, kind = 0.0, f"upper end only, {kind}"
     return replace(share, estimate=estimate, low=low, high=high, kind=kind)
 
 

@@ -10,13 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
-from leray.lm.model import Model
+from leray.lm.model import size_of
 from leray.train.configuration import TrainingConfig, configuration_of
-from leray.train.training import num_parameters
 
 Tables = Mapping[str, Mapping[str, Any]]
 
@@ -145,11 +142,17 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             against="convolution",
         ),
         v(
+            "wide windows",
+            "windows of twice the size",
+            {"windows": [2 * w, 0]},
+            role="reference",
+        ),
+        v(
             "patches",
             "overlapping patches, glued",
             {"windows": [2 * w, 0], "gluing": True},
             claim="S12",
-            against="interleaved",
+            against="wide windows",
         ),
         v("windows", "every layer local", {"windows": [2 * w]}, role="reference"),
         v(
@@ -157,7 +160,7 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             "every layer local, and sections of the past",
             {"windows": [2 * w], "memory_block": w},
             claim="S13",
-            against="windows",
+            against="interleaved",
         ),
         v(
             "routing",
@@ -205,9 +208,3 @@ def of_size(config: ModelConfig, target: int) -> ModelConfig:
             "change the width"
         )
     return found
-
-
-def size_of(config: ModelConfig) -> int:
-    """How many parameters."""
-    with torch.device("meta"):
-        return num_parameters(Model(config, torch.Generator(device="cpu"), draw=False))

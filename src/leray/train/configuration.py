@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from leray.errors import LerayError, nearest
+from leray.lm.checks import check_bounds
 from leray.lm.config import ModelConfig
 from leray.lm.losses import LossConfig
 from leray.lm.optimizer import OptimizerConfig
@@ -31,8 +32,7 @@ class DataConfig:
     """Windows of a step, over all devices."""
 
     def __post_init__(self) -> None:
-        if min(self.context, self.num_sequences) < 1:
-            raise ValueError("context and num_sequences must be ≥ 1")
+        check_bounds(context=(self.context, 1, 2**24), num_sequences=(self.num_sequences, 1, 2**20))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,11 @@ class ScheduleConfig:
     """What each of several processes holds: all weights and moments, or its part of them."""
 
     def __post_init__(self) -> None:
-        if min(self.num_steps, self.interval, self.accumulate) < 1:
-            raise ValueError("num_steps, interval and accumulate must be ≥ 1")
+        check_bounds(
+            num_steps=(self.num_steps, 1, 10**8),
+            interval=(self.interval, 1, 10**8),
+            accumulate=(self.accumulate, 1, 2**20),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

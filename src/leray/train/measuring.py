@@ -18,14 +18,16 @@ from leray.train.tokens import SEPARATOR, TokenFiles, streams_of, token_files
 from leray.train.training import check_device
 
 
-def evaluate_command(run: Path, text: str | None, split: str, device: str) -> dict[str, Any]:
+def evaluate_command(run: Path, text: str | None, split: str | None, device: str) -> dict[str, Any]:
     """Losses on all documents of a text, or on a split of the one that was trained on.
 
     Raises:
         LerayError: No model, no text, or no such split.
     """
-    if split not in SPLITS:
+    if split is not None and split not in SPLITS:
         raise LerayError(f"split must be one of {', '.join(SPLITS)}; got {split!r:.40}")
+    if split is not None and text is not None:
+        raise LerayError("split has no effect with text, all of which is read: leave one out")
     check_device(device, "float32")
     trained = load_trained(run, device)
     if text is not None:
@@ -38,7 +40,7 @@ def evaluate_command(run: Path, text: str | None, split: str, device: str) -> di
     if not isinstance(source, str):
         raise LerayError(f"{run} does not say which text it was trained on: give --text")
     files = _files(trained, source)
-    return {**evaluated(trained, files, split), "text": source}
+    return {**evaluated(trained, files, split or "report"), "text": source}
 
 
 def generate_command(
@@ -82,9 +84,9 @@ def _files(trained: Trained, source: str) -> TokenFiles:
     """The tokens of the text that a model was trained on, in its own vocabulary."""
     name = str(trained.training.get("vocabulary"))
     files = token_files(read_texts(source), name, cache_home() / "tokens")
-    if files.vocabulary != trained.vocabulary:
+    if files.digest != trained.training.get("text_digest"):
         raise LerayError(
-            f"{source} has changed since the model was trained, for its vocabulary is another: "
-            "give --text"
+            f"{source} has changed since the model was trained, so that its split is another: give "
+            "--text to measure the model on all of it"
         )
     return files

@@ -16,11 +16,13 @@ from leray.data.cache import cache_home
 from leray.errors import LerayError
 from leray.lm.flops import train_flops_per_token
 from leray.lm.generation import generated
+from leray.lm.losses import training_loss
+from leray.lm.model import Model, size_of
 from leray.runs.computation import Finished
 from leray.runs.folder import RunFolder
 from leray.runs.progress import no_progress
 from leray.runs.seeds import Key
-from leray.train.checkpoint import Trained, save_trained
+from leray.train.checkpoint import LARGEST, Trained, save_trained
 from leray.train.configuration import TrainingConfig, configuration_of, tables_of
 from leray.train.distributed import (
     DistributedTraining,
@@ -32,7 +34,7 @@ from leray.train.distributed import (
 )
 from leray.train.evaluation import document_losses
 from leray.train.text import Split, read_texts
-from leray.train.tokens import SEPARATOR, TokenFiles, token_files, vocabulary_size
+from leray.train.tokens import SEPARATOR, Batches, TokenFiles, token_files, vocabulary_size
 from leray.train.training import Training, check_device, loaded, num_parameters
 
 Say = Callable[[str], None]
@@ -50,6 +52,10 @@ class Asked:
     where: str
     seed: int = 0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise LerayError(f"seed must be 0 to 2⁶³ − 1; got {self.seed}")
 
     def config(self) -> dict[str, Any]:
         return {"seed": self.seed, "device": self.device, **self.tables}
@@ -82,11 +88,13 @@ def run_training(
     config, files = prepared(asked)
     check_device(asked.device, config.schedule.precision)
     check_shares(config, num_processes())
+    training = training_of(asked, config, files)
+    _tried(training)
     if folder is None:
         tables = {"seed": asked.seed, "device": asked.device, **tables_of(config)}
         folder = RunFolder.create(out, "train", tables, command="lm train")
     with folder, threadpool_limits(limits=1):
-        result = _train(asked, config, files, folder, say)
+        result = _train(asked, training, files, folder, say)
     return result, folder.path
 
 
@@ -149,14 +157,35 @@ def training_of(asked: Asked, config: TrainingConfig, files: TokenFiles) -> Trai
     return Training(**fields) if num == 1 else DistributedTraining(**fields, num_processes=num)
 
 
+def _tried(training: Training) -> None:
+    """One window through the model, before a folder is made: what cannot be leaves nothing behind.
+
+    Raises:
+        LerayError: The text is too short, or the model too large or impossible.
+    """
+    config, seed = training.configs[0], training.seeds[0]
+    batches = Batches(training.tokens, config.data.context, config.data.num_sequences, seed)
+    if size_of(config.model) > LARGEST:
+        raise LerayError(f"the model has more than {LARGEST:,} weights: make it smaller")
+    try:
+        model = Model(config.model, torch.Generator().manual_seed(seed))
+        inputs, targets = (torch.from_numpy(x[:1]) for x in batches.at(0))
+        training_loss(model, inputs, targets, config.loss)
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError, MemoryError) as error:
+        raise LerayError(f"this model cannot be run: {error!s:.300}") from error
+
+
 def _train(
-    asked: Asked, config: TrainingConfig, files: TokenFiles, folder: RunFolder, say: Say
+    asked: Asked, training: Training, files: TokenFiles, folder: RunFolder, say: Say
 ) -> dict[str, Any]:
-    training = training_of(asked, config, files)
+    config = training.configs[0]
     wait()  # the others read the text that was prepared here
     key = Key.root(asked.seed)
     model = loaded(config, training.init(0, key))
-    size, cost = num_parameters(model), train_flops_per_token(model, config.data.context)
+    size, cost = (
+        num_parameters(model),
+        train_flops_per_token(model, config.data.context, pages=config.loss.pages > 0),
+    )
     say(
         f"{size:,} parameters, {cost / 1e6:.2f} MFLOP a token; "
         f"{len(files.splits['train']):,} tokens of {config.data.text} to train on"
@@ -175,6 +204,7 @@ def _train(
         {
             "text": config.data.text,
             "vocabulary": config.data.tokens,
+            "text_digest": files.digest,
             "seed": asked.seed,
             "steps": config.schedule.num_steps,
             "tokens": num_tokens,

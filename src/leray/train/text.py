@@ -78,6 +78,8 @@ def read_documents(source: str) -> tuple[list[Document], dict[str, int]]:
         LerayError: Nothing is there, or nothing can be read as UTF-8.
     """
     dropped: dict[str, int] = {}
+    if not source.strip():
+        raise LerayError("text is empty: give a file, a pattern of files, a folder, or 'stdlib'")
     if source == "stdlib":
         return _below(Path(sysconfig.get_paths()["stdlib"]), _is_library, dropped), dropped
     path = Path(source)
@@ -166,9 +168,10 @@ def _is_library(path: Path, folder: Path) -> bool:
 def _files(path: Path) -> list[Path]:
     """The path itself, or what a pattern in its last part finds, in order."""
     found = [path] if path.exists() else sorted(path.parent.glob(path.name))
+    found = [p for p in found if p.is_file()]
     if not found:
         raise LerayError(
-            f"no text at {str(path)!r}: give a file, a pattern of files, a folder, or 'stdlib'"
+            f"no text at {str(path)!r:.200}: give a file, a pattern of files, a folder, or 'stdlib'"
         )
     return found
 

@@ -77,7 +77,7 @@ def vocabulary_size(name: object) -> int:
     if name in (None, "bytes"):
         return 256
     kind, _, size = str(name).partition(":")
-    if kind != "bpe" or not size.isdecimal() or not 512 <= int(size) <= 65_536:
+    if kind != "bpe" or not (size.isascii() and size.isdecimal()) or not 512 <= int(size) <= 65_536:
         raise LerayError(
             f"tokens must be bytes or bpe:N with N from 512 to 65536; got {name!r:.60}"
         )
@@ -114,12 +114,14 @@ class TokenFiles:
         splits: One stream a split, separators included.
         starts: Where each document of a split begins, and the end: documents + 1 places.
         sizes: How many bytes of UTF-8 each document has.
+        digest: Of all that these were made from.
     """
 
     vocabulary: Vocabulary
     splits: dict[Split, np.ndarray]
     starts: dict[Split, np.ndarray]
     sizes: dict[Split, np.ndarray]
+    digest: str = ""
 
 
 def token_files(texts: Texts, name: str, folder: Path) -> TokenFiles:
@@ -144,7 +146,7 @@ def token_files(texts: Texts, name: str, folder: Path) -> TokenFiles:
         splits[split] = np.memmap(home / f"{split}.bin", dtype=vocabulary.dtype, mode="r")
         starts[split] = np.array(index[split]["starts"], dtype=np.int64)
         sizes[split] = np.array(index[split]["sizes"], dtype=np.int64)
-    return TokenFiles(vocabulary, splits, starts, sizes)
+    return TokenFiles(vocabulary, splits, starts, sizes, home.name)
 
 
 def _make(texts: Texts, name: str, home: Path) -> None:

@@ -102,6 +102,7 @@ class Training:
         first = step_index * s.interval
         steps = range(first, min(first + s.interval, s.num_steps))
         told = np.array([live.train(batches, k) for k in steps])
+        live.open_windows()  # what is measured, and kept, sees all that it may
         tune = document_losses(
             live.model, self.tune, self.tune_starts, data.context, max_windows=TUNE_WINDOWS
         )
@@ -202,6 +203,11 @@ class Live:
         if isinstance(self.model.transitions, ExactTransitions):
             self.model.transitions.retract()
         return loss, norm
+
+    def open_windows(self) -> None:
+        """Every layer sees what its configuration says."""
+        for i, block in enumerate(self.model.blocks):
+            block.attention.window = self.config.model.window_of(i)  # pyright: ignore
 
     # What several processes do otherwise; see leray.train.distributed.
 
