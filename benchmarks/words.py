@@ -19,7 +19,9 @@ chosen to compete.
 
 An earlier rule had one tuning seed, and the first of equals. Under it S3 was reported on seeds 0 to
 7: they have been seen, so it is reported on others, and the earlier lines stay in the files named
-earlier, which nothing reads. Where the table has one tuning seed, the earlier rule still stands.
+earlier, which nothing reads. Where the table has one tuning seed, the earlier rule still stands. On
+recall, transport with convolutions came when the others had been seen on seeds 0 to 7; its rate and
+its place come from tuning seeds alone. A structured model without rates does not compete.
 
 All else is equal for all: steps, batches and growth, found with transport on seeds 100 to 102, and
 smoothed answers, one tenth uniform. Without these the loss of a right answer vanishes, and with it
