@@ -16,9 +16,9 @@ import torch
 
 from leray.cli import main
 from leray.lm.losses import LossConfig
-from leray.lm.model import size_of
 from leray.train.checkpoint import load_trained
 from leray.train.configuration import configuration_of, read_configuration
+from leray.train.training import size_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = """
@@ -123,7 +123,10 @@ def test_byte_pairs(home, capsys):
         (["lm", "train"], "no configuration: give a TOML file"),
         (["lm", "train", "none.toml"], "no configuration at 'none.toml'"),
         (["lm", "train", "tiny.toml", "--text", "gone"], "no text at 'gone'"),
-        (["lm", "train", "tiny.toml", "--text", "texts", "--steps", "0"], "must be ≥ 1"),
+        (["lm", "train", "tiny.toml", "--text", "texts", "--steps", "0"], "num_steps must be 1 to"),
+        (["lm", "train", "tiny.toml", "--text", ""], "text is empty"),
+        (["lm", "train", "tiny.toml", "--text", "texts", "--seed", str(10**30)], "seed must be 0"),
+        (["lm", "evaluate", "gone", "--text", "texts", "--split", "tune"], "leave one out"),
         (["lm", "train", "tiny.toml", "--device", "gpu"], "no device 'gpu'"),
         (["lm", "train", "tiny.toml", "--resume", "run"], "CONFIG beside --resume"),
         (["lm", "train", "--resume", "gone"], "is no run folder"),

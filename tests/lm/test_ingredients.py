@@ -72,7 +72,9 @@ SINGLE = [
     {**base, name: value}
     for name, values in SWITCHES.items()
     for value in values[1:]
-    for base in ({"windows": (2, 6, 0)},)
+    for base in (
+        {"windows": (2, 6, 0), **({"positions": "transport"} if name == "flat_start" else {})},
+    )
 ]
 
 

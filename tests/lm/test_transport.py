@@ -258,7 +258,7 @@ def test_refusals():
     ("switches", "said"),
     [
         ({"stalk": 5}, "stalk must divide the 8 dimensions of a head that are transported; got 5"),
-        ({"stalk": 0}, "stalk must divide the 8 dimensions of a head that are transported; got 0"),
+        ({"stalk": 0}, "stalk must be 2 to 1,024; got 0"),
         ({"positions": "both", "stalk": 8}, "stalk must divide the 4 dimensions"),
         ({"positions": "both", "width": 12}, "a multiple of four times the heads for both, 8"),
         ({"num_transports": 3}, "num_transports must divide the 2 heads; got 3"),

@@ -8,13 +8,13 @@ import pytest
 
 from leray.cli import main
 from leray.errors import LerayError
-from leray.lm.model import size_of
 from leray.studies import architecture
 from leray.studies.architecture import Scale, Size, size_named
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.variants import configured, variants
+from leray.train.training import size_of
 
-TOY = Scale(width=16, num_layers=3, num_heads=2, context=16, num_sequences=4, num_steps=4)
+TOY = Scale(width=32, num_layers=3, num_heads=2, context=16, num_sequences=4, num_steps=4)
 
 
 @pytest.mark.parametrize("scale", ["quick", "full"])

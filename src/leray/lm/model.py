@@ -284,13 +284,6 @@ class Model(nn.Module):
                 pairs[:, 1] = pairs[:, 0]
 
 
-def size_of(config: ModelConfig) -> int:
-    """How many parameters a model has, without making it."""
-    with torch.device("meta"):
-        model = Model(config, torch.Generator(device="cpu"), draw=False)
-    return sum(p.numel() for p in model.parameters())
-
-
 def polar(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """The nearest matrix with orthonormal rows, or columns where these are fewer."""
     u, _, v = torch.linalg.svd(x, full_matrices=False)

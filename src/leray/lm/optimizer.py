@@ -45,7 +45,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     """Of matrices, times their rate."""
     momentum: float = 0.95
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, ...] = (0.9, 0.95)
     warmup_frac: float = 0.05
     decay_frac: float = 0.5
     clip: float = 1.0
@@ -141,7 +141,9 @@ def optimizers_of(model: Model, config: OptimizerConfig) -> list[torch.optim.Opt
         base = config.matrix_rate if is_matrix else config.rate
         group = {"params": params, "lr": base, "base": base, "level": level, "parts": parts}
         made[is_matrix].append(group)
-    adamw = torch.optim.AdamW(made[False], config.rate, config.betas, weight_decay=0.0, fused=True)
+    adamw = torch.optim.AdamW(
+        made[False], config.rate, (config.betas[0], config.betas[1]), weight_decay=0.0, fused=True
+    )
     return [adamw, Muon(made[True], config)] if made[True] else [adamw]
 
 

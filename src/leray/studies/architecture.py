@@ -32,12 +32,12 @@ from leray.evidence.paired import (
     t_interval,
 )
 from leray.lm.flops import train_flops_per_token
-from leray.lm.model import Model, size_of
+from leray.lm.model import Model
 from leray.runs.computation import Computation
 from leray.studies.variants import Tables, Variant, configured, variants
 from leray.train.configuration import TrainingConfig
 from leray.train.tokens import TokenFiles
-from leray.train.training import Curve, Training
+from leray.train.training import Curve, Training, size_of
 
 Drive = Callable[[Computation[Any]], Any]
 

@@ -39,8 +39,8 @@ Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 
 RIVALS = HEADLINE[:-1]
 SEEN = frozenset({"90cfa253d87f01e040fa4927", "32de58c23ba4315e683488c1"})
-"""WikiText-2's validation and test files and Tiny Shakespeare, by their digests as bytes: they chose
-what the study compares (docs/log.md), and there its claims replicate."""
+"""WikiText-2's validation and test files and Tiny Shakespeare, by their digests as bytes: they
+chose what the study compares (docs/log.md), and there its claims replicate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
-from leray.lm.model import size_of
 from leray.train.configuration import TrainingConfig, configuration_of
+from leray.train.training import size_of
 
 Tables = Mapping[str, Mapping[str, Any]]
 

@@ -17,7 +17,7 @@ from leray.errors import LerayError
 from leray.lm.flops import train_flops_per_token
 from leray.lm.generation import generated
 from leray.lm.losses import training_loss
-from leray.lm.model import Model, size_of
+from leray.lm.model import Model
 from leray.runs.computation import Finished
 from leray.runs.folder import RunFolder
 from leray.runs.progress import no_progress
@@ -35,7 +35,7 @@ from leray.train.distributed import (
 from leray.train.evaluation import document_losses
 from leray.train.text import Split, read_texts
 from leray.train.tokens import SEPARATOR, Batches, TokenFiles, token_files, vocabulary_size
-from leray.train.training import Training, check_device, loaded, num_parameters
+from leray.train.training import Training, check_device, loaded, num_parameters, size_of
 
 Say = Callable[[str], None]
 TOLD = 150_000

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from leray.errors import LerayError
+from leray.lm.config import ModelConfig
 from leray.lm.losses import training_loss
 from leray.lm.model import Model
 from leray.lm.optimizer import optimizers_of, schedule
@@ -274,6 +275,13 @@ def _autocast(precision: str, device: torch.device) -> AbstractContextManager:
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def size_of(config: ModelConfig) -> int:
+    """How many parameters a model has, without making it."""
+    with torch.device("meta"):
+        model = Model(config, torch.Generator(device="cpu"), draw=False)
+    return num_parameters(model)
 
 
 def num_parameters(model: torch.nn.Module) -> int:
