@@ -7,7 +7,8 @@ Token t has m unit vectors u_{t,1}, …, u_{t,m} in a stalk ℝᵏ, and moving f
 so that transport from s to t is M_t ⋯ M_{s+1}, orthogonal. On the tokens of one text this is a flat
 connection: transports compose, and no cycle turns anything. What it has more than rotations by
 position shows where equal tokens are taken for one: a text is then a path in a bouquet of circles,
-one for every word, whose fundamental group is free, and u makes a representation of it in O(k). Its
+one for every word, whose fundamental group is free, and in a first layer, where u is a function of
+the word alone, it makes a representation of that group in O(k); behind it u depends on all before. Its
 holonomy around the commutator of two words is not trivial unless their maps commute, while turning
 by position knows no order of words. One reflection a token cannot make a rotation; two can.
 
