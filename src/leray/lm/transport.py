@@ -8,9 +8,9 @@ so that transport from s to t is M_t ⋯ M_{s+1}, orthogonal. On the tokens of o
 connection: transports compose, and no cycle turns anything. What it has more than rotations by
 position shows where equal tokens are taken for one: a text is then a path in a bouquet of circles,
 one for every word, whose fundamental group is free, and in a first layer, where u is a function of
-the word alone, it makes a representation of that group in O(k); behind it u depends on all before. Its
-holonomy around the commutator of two words is not trivial unless their maps commute, while turning
-by position knows no order of words. One reflection a token cannot make a rotation; two can.
+the word alone, it makes a representation of that group in O(k); behind it u depends on all before.
+Its holonomy around the commutator of two words is not trivial unless their maps commute, while
+turning by position knows no order of words. One reflection a token cannot make a rotation; two can.
 
 With G_t = M_t ⋯ M_1 the transport from s to t is G_t G_sᵀ: carried to the frame of the beginning,
 x_t ↦ G_tᵀ x_t, queries, keys and values meet in one space, any attention may be taken there, and
