@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from leray.figures import numbers
 from leray.figures.architecture import draw
+from leray.report.templates import style, template
 from leray.runs.folder import RunFolder
-
-_HERE = Path(__file__).parent
 
 
 def publish(folder: RunFolder, result: dict[str, Any], details: dict[str, Any]) -> None:
@@ -32,16 +29,9 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
     Returns:
         One HTML document that loads nothing.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("architecture.html").render(
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+    return template("architecture.html").render(
+        title="Does sheaf structure make a language model better?",
+        style=style(),
         result=result,
         advice=advice(result),
         figures=[(p, Markup(p.svg)) for p in draw(result, details).values()],

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from leray.figures import numbers
 from leray.figures.calibration import draw
+from leray.report.templates import style, template
 from leray.runs.folder import RunFolder
-
-_HERE = Path(__file__).parent
 
 
 def publish(folder: RunFolder, result: dict[str, Any], details: dict[str, Any]) -> None:
@@ -34,17 +31,10 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
     Returns:
         One HTML document that loads nothing.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     pictures = draw(result, details)
-    return environment.get_template("calibration.html").render(
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+    return template("calibration.html").render(
+        title="Do the intervals cover?",
+        style=style(),
         result=result,
         figures=[(p, Markup(p.svg)) for p in pictures.values()],
         coverage=[coverage_cells(r) for r in result["rows"]],

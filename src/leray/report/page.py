@@ -7,12 +7,9 @@ the figures, whose text is escaped where they are made. No text of a conversatio
 
 from __future__ import annotations
 
-import functools
 import json
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from leray.figures import numbers, words
@@ -21,9 +18,8 @@ from leray.figures.catalogue import draw
 from leray.figures.style import Picture
 from leray.report import view
 from leray.report.judged import card
+from leray.report.templates import style, template
 from leray.runs.folder import RunFolder
-
-_HERE = Path(__file__).parent
 
 
 def publish(folder: RunFolder, result: dict[str, Any], details: dict[str, Any]) -> None:
@@ -57,24 +53,11 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
 
 
 def _typeset(result: dict[str, Any], details: dict[str, Any], pictures: dict[str, Picture]) -> str:
-    html = _template().render(
+    html = template("page.html").render(
         **_words(result, details, pictures), figures=pictures, svg=_inline(pictures)
     )
     # JSON can hold lone surrogates and NUL, which are no characters of an HTML document.
     return html.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
-
-
-@functools.cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html")
 
 
 def _inline(pictures: dict[str, Picture]) -> dict[str, Markup]:
@@ -92,7 +75,7 @@ def _words(
     chief, packages = view.environment_rows(environment)
     weights, num_clusters = result["weights"], result["data"]["clusters"]
     return {
-        "style": Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        "style": style(),
         "study": result["study"],
         "preset": result["preset"],
         "seed": result["seed"],
