@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from leray.figures import numbers
 from leray.figures.style import (
@@ -120,9 +121,9 @@ def budgets(result: dict[str, Any], details: dict[str, Any]) -> Picture:
             for x, run in zip(spent, runs, strict=True):
                 axes.plot([x] * len(run["losses"]), run["losses"], ".", color=colour, markersize=2)
         axes.grid(axis="y")
-        axes.set(
-            xlabel="training operations, TFLOP", ylabel="nats a token, report split", xscale="log"
-        )
+        axes.set(xlabel="training operations, TFLOP", ylabel="nats a token, report split")
+        whole = steps * details["budgets"]["baseline"][0]["flops_per_token"] / 1e12
+        _log_axis(axes, [r["fraction"] * whole for r in details["budgets"]["baseline"]])
         figure.legend(loc="lower left", ncols=3, bbox_to_anchor=(0.05, 0.0))
         share = result["compute_share"]
         reached = (
@@ -166,7 +167,7 @@ def gains(result: dict[str, Any]) -> Picture:
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.grid(axis="y")
         axes.set(xlabel="tokens of training", ylabel="nats a token; negative is better")
-        axes.set_xscale("log")
+        _log_axis(axes, [float(r["tokens"]) for r in result["gains"]])
         figure.legend(loc="lower left", ncols=3, bbox_to_anchor=(0.02, 0.0), fontsize=7)
         first = result["gains"][0]["differences"][0]
         last = result["gains"][len(result["gains"]) - 1]["differences"]
@@ -180,6 +181,20 @@ def gains(result: dict[str, Any]) -> Picture:
             + "; ".join(f"against {d['against']} {d['estimate']:+.3f}" for d in last)
             + ".",
         )
+
+
+def _log_axis(axes: Axes, values: list[float]) -> None:
+    """Logarithmic along x, its marks at these values or at every other of many."""
+    marks = sorted(set(values))
+    marks = marks[:: 1 + len(marks) // 6] if len(marks) > 6 else marks
+    axes.set_xscale("log")
+    axes.set_xticks(marks, [_short(x) for x in marks])
+    axes.set_xticks([], minor=True)
+
+
+def _short(x: float) -> str:
+    """In three digits: 0.0123, 12.3, 3.07M."""
+    return f"{x / 1e6:.3g}M" if x >= 1e4 else f"{x:.3g}"
 
 
 def _pair(row: dict[str, Any]) -> str:
