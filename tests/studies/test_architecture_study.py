@@ -11,7 +11,10 @@ from leray.errors import LerayError
 from leray.studies import architecture
 from leray.studies.architecture import Scale, Size, size_named
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
+from leray.studies.architecture_session import SEEN
 from leray.studies.variants import configured, variants
+from leray.train.text import read_texts
+from leray.train.tokens import token_files
 from leray.train.training import size_of
 
 TOY = Scale(width=32, num_layers=3, num_heads=2, context=16, num_sequences=4, num_steps=4)
@@ -72,3 +75,12 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     assert again["differences"] == told["differences"]
     assert main(["study", "architecture", "--resume", "run", "--preset", "full"]) == 1
     assert "--preset beside --resume" in capsys.readouterr().err
+
+
+def test_the_texts_that_were_seen_are_known_by_their_digests(shared_data, tmp_path):
+    """On the real files; skipped where they are absent."""
+    found = {
+        token_files(read_texts(str(shared_data / "text" / name)), "bytes", tmp_path).digest
+        for name in ("wikitext2.*.txt", "tinyshakespeare.txt")
+    }
+    assert found == SEEN

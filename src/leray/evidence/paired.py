@@ -42,7 +42,8 @@ def t_interval(values: Float[np.ndarray, " n"], level: float) -> Interval:
     else:
         spread = np.std(values, ddof=1) / np.sqrt(n)
         reach = float(stats.t.ppf((1 + level) / 2, n - 1) * spread)
-    return _interval(mean, mean - reach, mean + reach, level, "Student's t over seeds", n)
+    kind = "Student's t over seeds"
+    return Interval(estimate=mean, low=mean - reach, high=mean + reach, level=level, kind=kind, n=n)
 
 
 def crossed_interval(
@@ -66,7 +67,9 @@ def crossed_interval(
         ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
         low, high = estimate + (ends - estimate) * np.sqrt(s / (s - 1)) * t / z
     kind = "stretched percentiles, pigeonhole bootstrap over seeds and documents"
-    return _interval(estimate, float(low), float(high), level, kind, s)
+    return Interval(
+        estimate=estimate, low=float(low), high=float(high), level=level, kind=kind, n=s
+    )
 
 
 def sign_flip_p_value(values: Float[np.ndarray, " n"]) -> float:
@@ -113,9 +116,3 @@ def compute_to_reach(
         share = (losses[s, k - 1] - target) / (losses[s, k - 1] - losses[s, k])
         found[s] = np.exp(x[k - 1] + share * (x[k] - x[k - 1]))
     return found
-
-
-def _interval(
-    estimate: float, low: float, high: float, level: float, kind: str, n: int
-) -> Interval:
-    return Interval(estimate=estimate, low=low, high=high, level=level, kind=kind, n=n)

@@ -6,7 +6,7 @@ by a tanh. Every ingredient beside it is one switch of :class:`ModelConfig`, off
 small file of its own.
 
 Shapes: b sequences, t tokens, h heads, d = width / h dimensions a head, m reflections a token. A
-level is a run of layers with the same window.
+level is a run of layers with the same window and stride.
 
 Source: Vaswani et al. (arXiv 1706.03762); Zhang and Sennrich, RMSNorm (arXiv 1910.07467); Su et
 al., RoPE (arXiv 2104.09864); Henry et al., QK-norm (arXiv 2010.04245); So et al., Primer, for

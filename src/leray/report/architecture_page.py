@@ -30,7 +30,6 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
         One HTML document that loads nothing.
     """
     return template("architecture.html").render(
-        title="Does sheaf structure make a language model better?",
         style=style(),
         result=result,
         advice=advice(result),

@@ -33,7 +33,6 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
     """
     pictures = draw(result, details)
     return template("calibration.html").render(
-        title="Do the intervals cover?",
         style=style(),
         result=result,
         figures=[(p, Markup(p.svg)) for p in pictures.values()],

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from leray.errors import LerayError, nearest
 from leray.evidence.bootstrap import Interval
@@ -32,12 +31,11 @@ from leray.evidence.paired import (
     t_interval,
 )
 from leray.lm.flops import train_flops_per_token
-from leray.lm.model import Model
 from leray.runs.computation import Computation
 from leray.studies.variants import Tables, Variant, configured, variants
 from leray.train.configuration import TrainingConfig
 from leray.train.tokens import TokenFiles
-from leray.train.training import Curve, Training, size_of
+from leray.train.training import Curve, Training, num_parameters, weightless
 
 Drive = Callable[[Computation[Any]], Any]
 
@@ -236,12 +234,11 @@ class Protocol:
         self, variant: Variant, config: TrainingConfig, rate: float, tried: dict[float, float],
         curves: list[Curve],
     ) -> Trained:  # fmt: skip
-        with torch.device("meta"):
-            model = Model(config.model, torch.Generator(device="cpu"), draw=False)
+        model = weightless(config.model)
         reports = [c.report for c in curves if c.report is not None]
         return Trained(
             variant=variant,
-            parameters=size_of(config.model),
+            parameters=num_parameters(model),
             flops=train_flops_per_token(model, self.scale.context, pages=config.loss.pages > 0),
             rate=rate,
             tried=tried,

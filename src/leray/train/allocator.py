@@ -1,8 +1,8 @@
 """Memory that a training step frees is kept for the next one, where the C library is glibc's.
 
-By default glibc gives large freed blocks back to the system and asks for them again at once: at
-the size of the shipped models thousands of page faults a step, about 7% of its time by
-`benchmarks/lm.py`, whose contenders all run with memory kept.
+By default glibc gives large freed blocks back to the system and asks for them again at once, which
+costs thousands of page faults a step at the size of the shipped models. The contenders of
+`benchmarks/lm.py` all run with memory kept.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ from leray.lm.optimizer import Muon, optimizers_of
 from leray.train.configuration import TrainingConfig, configuration_of, read_configuration
 from leray.train.distributed import check_shares
 from leray.train.tokens import vocabulary_size
+from leray.train.training import num_parameters, weightless
 
 PEAKS = {"A100": 312e12, "H100": 989e12}
 """Operations a second, bfloat16."""
@@ -86,9 +87,8 @@ def budget_of(config: TrainingConfig, processes: int) -> Budget:
     Cost: two passes over a few dozen tokens, on the CPU.
     """
     check_shares(config, processes)
-    with torch.device("meta"):
-        model = Model(config.model, torch.Generator("cpu"), draw=False)
-    num = sum(p.numel() for p in model.parameters())
+    model = weightless(config.model)
+    num = num_parameters(model)
     matrices = sum(
         p.numel()
         for o in optimizers_of(model, config.optimizer)
@@ -103,7 +103,7 @@ def budget_of(config: TrainingConfig, processes: int) -> Budget:
     return Budget(
         weights=num,
         matrices=matrices,
-        flops=train_flops_per_token(model, data.context),
+        flops=train_flops_per_token(model, data.context, pages=config.loss.pages > 0),
         part=part,
         held={
             "weights": 4 * num / shares,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from leray.lm.model import Model
 from leray.runs.files import atomic_write, make_folder
 from leray.train.configuration import settings_of
 from leray.train.tokens import Vocabulary
+from leray.train.training import num_parameters, weightless
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 LARGEST = 4_000_000_000
@@ -97,9 +97,8 @@ def load_trained(folder: Path, device: str = "cpu") -> Trained:
 
 def _empty(config: ModelConfig) -> Model:
     """A model whose weights are still to be read; nothing large is made for a wrong description."""
-    with torch.device("meta"):
-        model = Model(config, torch.Generator(device="cpu"), draw=False)
-    if sum(math.prod(p.shape) for p in model.parameters()) > LARGEST:
+    model = weightless(config)
+    if num_parameters(model) > LARGEST:
         raise ValueError(f"the model has more than {LARGEST:,} weights")
     return model
 

@@ -35,7 +35,7 @@ from leray.train.distributed import (
 from leray.train.evaluation import document_losses
 from leray.train.text import Split, read_texts
 from leray.train.tokens import SEPARATOR, Batches, TokenFiles, token_files, vocabulary_size
-from leray.train.training import Training, check_device, loaded, num_parameters, size_of
+from leray.train.training import Training, check_device, loaded, num_parameters, size_of, weightless
 
 Say = Callable[[str], None]
 TOLD = 150_000
@@ -56,9 +56,6 @@ class Asked:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise LerayError(f"seed must be 0 to 2⁶³ − 1; got {self.seed}")
-
-    def config(self) -> dict[str, Any]:
-        return {"seed": self.seed, "device": self.device, **self.tables}
 
     @classmethod
     def of(cls, config: Mapping[str, Any], where: str) -> Asked:
@@ -181,11 +178,9 @@ def _train(
     config = training.configs[0]
     wait()  # the others read the text that was prepared here
     key = Key.root(asked.seed)
-    model = loaded(config, training.init(0, key))
-    size, cost = (
-        num_parameters(model),
-        train_flops_per_token(model, config.data.context, pages=config.loss.pages > 0),
-    )
+    empty = weightless(config.model)
+    size = num_parameters(empty)
+    cost = train_flops_per_token(empty, config.data.context, pages=config.loss.pages > 0)
     say(
         f"{size:,} parameters, {cost / 1e6:.2f} MFLOP a token; "
         f"{len(files.splits['train']):,} tokens of {config.data.text} to train on"

@@ -254,9 +254,10 @@ def live_model(config: TrainingConfig, device: str) -> Live:
 
 def loaded(config: TrainingConfig, state: State, device: str = "cpu") -> Model:
     """The model of a state."""
-    live = Live(config, device)
-    live.load(state)
-    return live.model
+    model = weightless(config.model)
+    names = model.state_dict()
+    model.load_state_dict({k: _tensor(state[f"weights.{k}"]) for k in names}, assign=True)
+    return model.to(device)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -267,7 +268,8 @@ def _arrays(prefix: str, tensors: dict[str, Tensor]) -> State:
     return {f"{prefix}.{k}": whole(v.detach()).cpu().numpy().copy() for k, v in tensors.items()}
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def _tensor(array: np.ndarray | float) -> Tensor:
+    assert isinstance(array, np.ndarray), "weights and moments are arrays"
     return torch.from_numpy(array.copy())
 
 
@@ -279,9 +281,13 @@ def _autocast(precision: str, device: torch.device) -> AbstractContextManager:
 
 def size_of(config: ModelConfig) -> int:
     """How many parameters a model has, without making it."""
+    return num_parameters(weightless(config))
+
+
+def weightless(config: ModelConfig) -> Model:
+    """A model that takes no memory: to be counted, or to be given weights."""
     with torch.device("meta"):
-        model = Model(config, torch.Generator(device="cpu"), draw=False)
-    return num_parameters(model)
+        return Model(config, torch.Generator(device="cpu"), draw=False)
 
 
 def num_parameters(model: torch.nn.Module) -> int:
