@@ -13,6 +13,7 @@ from leray.algebra.complexes import CochainComplex
 from leray.algebra.fields import Floats
 from leray.lm.attention import causal_attention
 from leray.lm.coboundary import Shift, coboundary
+from leray.lm.cochains import Cochains
 from leray.lm.config import ModelConfig
 from leray.lm.convolution import ShortConvolution, delayed
 from leray.lm.feedforward import FeedForward, default_hidden
@@ -21,6 +22,7 @@ from leray.lm.gluing import glued_attention, patch_attention
 from leray.lm.losses import LossConfig, exactness_loss, training_loss
 from leray.lm.model import Attention, Carried, Model
 from leray.lm.pointwise import rotated, turns_of
+from leray.lm.recurrence import section
 from leray.lm.sections import SectionMemory
 from leray.lm.transitions import ExactTransitions
 
@@ -35,6 +37,8 @@ SWITCHES = {
     "values": ("plain", "residual", "rotated", "disagreement", "tied_disagreement"),
     "windows": ((0,), (4,), (2, 6, 0), (4, 0)),
     "strides": ((1,), (1, 3)),
+    "cochains": (0, 2),
+    "recurrent": ((False,), (True, False)),
     "across_levels": (False, True),
     "gluing": (False, True),
     "memory_block": (0, 3),
@@ -70,11 +74,14 @@ def combinations(draw) -> dict:
     c = {k: draw(st.sampled_from(v)) for k, v in SWITCHES.items()}
     if c["positions"] not in ("transport", "both"):
         c["flat_start"] = False
-    if not any(c["windows"]):
+    recurs = c["recurrent"][0]  # then of three layers the middle one alone attends
+    if recurs and c["values"] == "residual":
+        c["values"] = "plain"
+    if not any(c["windows"]) or (recurs and not c["windows"][1 % len(c["windows"])]):
         c |= {"gluing": False, "routing": False}
     if c["gluing"]:
         c["strides"] = (1,)
-    if len(set(c["windows"])) == len(set(c["strides"])) == 1:
+    if len(set(c["windows"])) == len(set(c["strides"])) == 1 and not recurs:
         c |= {"across_levels": False, "transitions": "none"}
     return c
 
@@ -153,6 +160,41 @@ def test_oracle_strided_windows_are_dense_masked_attention(stride, window):
         seen &= apart < window * stride
     dense = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
     torch.testing.assert_close(causal_attention(q, k, v, window, stride), dense)
+
+
+def test_identity_an_exact_cochain_is_the_coboundary():
+    """E¹ = δE⁰ read along a text is δ of the embedding; the identity as its map."""
+    edges, embedding = Cochains(1, 2**16, 6, 6).double(), drawn(0, 5, 6)
+    words = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    rows = edges.rows_of(words)[0][:, 1]
+    assert len(rows.unique()) == 25
+    with torch.no_grad():
+        edges.maps[0].weight.copy_(torch.eye(6))
+        edges.tables[0].weight[rows] = embedding[words[:, 1]] - embedding[words[:, 0]]
+    text = torch.randint(5, (2, 40), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(edges(text)[:, 1:], coboundary(embedding[text])[:, 1:])
+
+
+def test_identity_a_section_has_the_given_coboundary():
+    """δ_A h = b, and h is the one solution of the sheaf's own complex."""
+    a, b = torch.sigmoid(drawn(0, 2, 9, 3)), drawn(1, 2, 9, 3)
+    h = section(a, b)
+    torch.testing.assert_close(h - a * delayed(h), b, rtol=0, atol=1e-12)
+    for row, channel in ((0, 0), (1, 2)):
+        edges = torch.eye(9, dtype=a.dtype) - torch.diag(a[row, 1:, channel], -1)
+        path = CochainComplex.of([edges.tolist()], Floats())
+        assert path.betti_numbers() == (0, 0)
+        torch.testing.assert_close(edges @ h[row, :, channel], b[row, :, channel])
+    assert torch.autograd.gradcheck(section, (a.requires_grad_(), b.requires_grad_()))
+
+
+def test_identity_a_cochain_of_degree_p_sees_p_tokens_before():
+    read = Cochains(3, 64, 4, 5)
+    tokens = torch.randint(9, (1, 20), generator=torch.Generator().manual_seed(2))
+    other = tokens.clone()
+    other[:, 8] += 1
+    moved = (read(tokens) != read(other)).any(-1)[0].nonzero().flatten().tolist()
+    assert moved == [8, 9, 10, 11]
 
 
 def test_identity_the_gate_is_a_cup_product_where_it_is_linear():

@@ -9,7 +9,7 @@ import pytest
 from leray.cli import main
 from leray.errors import LerayError
 from leray.studies import architecture
-from leray.studies.architecture import Scale, Size, size_named
+from leray.studies.architecture import Part, Scale, Size, all_variants, size_named
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.architecture_session import SEEN
 from leray.studies.variants import configured, variants
@@ -17,23 +17,25 @@ from leray.train.text import read_texts
 from leray.train.tokens import token_files
 from leray.train.training import size_of
 
-TOY = Scale(width=32, num_layers=3, num_heads=2, context=16, num_sequences=4, num_steps=4)
+TOY = Part(
+    scale=Scale(width=32, num_layers=3, num_heads=2, context=16, num_sequences=4, num_steps=4),
+    num_seeds=2,
+    rates=(1.0,),
+)
 
 
 @pytest.mark.parametrize("scale", ["quick", "full"])
 def test_all_variants_have_the_parameters_of_the_baseline(scale):
     size = size_named(scale)
-    for at in filter(None, (size.screen, size.headline)):
-        found = {
-            v.name: size_of(configured(v, at.tables(), 256).model)
-            for v in variants(at.num_layers, at.context)
-        }
+    for part in filter(None, (size.screen, size.headline, *size.others)):
+        at = part.scale
+        found = {v.name: size_of(configured(v, at.tables(), 256).model) for v in all_variants(at)}
         for name, number in found.items():
             assert abs(number / found["baseline"] - 1) <= 0.005, name
 
 
 def test_every_claim_has_one_variant_and_its_opponent():
-    all_of_them = variants(4, 128)
+    all_of_them = variants(64, 4, 128)
     names = {v.name for v in all_of_them}
     assert len(names) == len(all_of_them)
     assert sorted(v.claim for v in all_of_them if v.claim) == sorted(c.id for c in CLAIMS)
@@ -42,15 +44,15 @@ def test_every_claim_has_one_variant_and_its_opponent():
 
 
 def test_sizes_that_there_are_not():
-    with pytest.raises(LerayError, match="preset must be one of quick, full; got 'quik'"):
+    with pytest.raises(
+        LerayError, match="preset must be one of quick, screen, headline, full; got 'quik'"
+    ):
         size_named("quik")
 
 
 def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     """Golden run: every file, every verdict, and the same numbers once more from what is stored."""
-    toy = Size(
-        screen=TOY, num_seeds=2, num_headline_seeds=2, rates=(1.0,), fractions=(0.5,), others=(TOY,)
-    )
+    toy = Size(screen=TOY, headline=TOY, num_short_seeds=2, fractions=(0.5,), others=(TOY,))
     monkeypatch.setitem(architecture.SIZES, "quick", toy)
     monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -62,9 +64,11 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     told = json.loads(capsys.readouterr().out)
     assert [v["claim"] for v in told["verdicts"]] == [c.id for c in CLAIMS]
     assert {v["claim_hash"] for v in told["verdicts"]} == {c.hash for c in CLAIMS}
-    general = told["verdicts"][-1]
-    rivals = [d["estimate"] for d in told["differences"] if d["method"] == "default"]
-    assert general["estimate"] == pytest.approx(max(rivals))
+    general = next(v for v in told["verdicts"] if v["claim"] == "G1")
+    (gap,) = (
+        d for d in told["differences"] if d["name"] == f"default against {told['best_rival']}"
+    )
+    assert general["estimate"] == gap["estimate"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Does sheaf structure" in page
     assert page.count("<svg") == 4

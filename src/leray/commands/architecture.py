@@ -17,7 +17,7 @@ class StudyArchitecture:
 
     Args:
         text: A file, a pattern of files, a folder, or stdlib.
-        preset: quick (a quarter of an hour) or full (hours, resumable).
+        preset: quick (minutes), headline, screen, or both: full (hours, resumable).
         seed: Of the resamples; training has seeds of its own.
         out: The run's folder, new or empty; by default one below runs/.
         resume: Go on with the run in this folder; its own settings hold.

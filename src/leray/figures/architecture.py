@@ -82,7 +82,7 @@ def curves(result: dict[str, Any], details: dict[str, Any]) -> Picture:
     with house_style():
         figure = canvas(3.3)
         axes = place(figure, 0.75, 0.95, 0.2, 0.15)
-        for row, (marker, colour, line) in zip(rows, _LOOKS, strict=True):
+        for row, (marker, colour, line) in zip(rows, _LOOKS, strict=False):
             curve = details["curves"][row["method"]]
             spent = np.array(curve["steps"]) * tokens * row["flops_per_token"] / 1e12
             axes.plot(
@@ -113,7 +113,7 @@ def budgets(result: dict[str, Any], details: dict[str, Any]) -> Picture:
         figure = canvas(3.3)
         axes = place(figure, 0.75, 0.95, 0.2, 0.15)
         for (name, runs), (marker, colour, line) in zip(
-            details["budgets"].items(), _LOOKS, strict=True
+            details["budgets"].items(), _LOOKS, strict=False
         ):
             spent = [r["fraction"] * steps * r["flops_per_token"] / 1e12 for r in runs]
             means = [float(np.mean(r["losses"])) for r in runs]

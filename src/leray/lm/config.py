@@ -32,6 +32,8 @@ class ModelConfig:
     """Of the layers, again from the first after the last; 0 sees all before."""
     strides: tuple[int, ...] = (1,)
     """Of the layers: which tokens of its window a layer sees."""
+    recurrent: tuple[bool, ...] = (False,)
+    """Of the layers, again from the first: a gated recurrence in the place of attention."""
     positions: Literal["rotary", "transport", "both", "none"] = "rotary"
     """``both``: transport on the first half of every head, rotary on the second. ``none``: what
     came before is a set."""
@@ -54,6 +56,12 @@ class ModelConfig:
     constant sheaf."""
     initialisation: Literal["normal", "frames"] = "normal"
     """Of matrices: normal, or orthonormal rows or columns of the same size."""
+    cochains: int = 0
+    """The largest degree of cochains read beside the embedding; 0 without."""
+    cochain_rows: int = 4096
+    """Of the table of a degree."""
+    cochain_dim: int = 16
+    """Of a row."""
     across_levels: bool = False
     """Keys and values from the end of the level below."""
     gluing: bool = False
@@ -77,12 +85,17 @@ class ModelConfig:
             rope_base=(self.rope_base, 1, 1e12),
             kernel=(self.kernel, 1, 64),
             memory_block=(self.memory_block, 0, 2**20),
+            cochains=(self.cochains, 0, 16),
+            cochain_rows=(self.cochain_rows, 1, 2**30),
+            cochain_dim=(self.cochain_dim, 1, 2**16),
         )
         if self.width % (2 * self.num_heads):
             raise ValueError(
                 f"width must be a multiple of twice the heads, {2 * self.num_heads}; got "
                 f"{self.width}"
             )
+        if not self.recurrent:
+            raise ValueError("recurrent must say of one layer at least; (false,) for none")
         if not self.windows or min(self.windows) < 0 or not self.strides or min(self.strides) < 1:
             raise ValueError(
                 "windows must hold one number ≥ 0 at least, (0,) for none, and strides one ≥ 1; "
@@ -110,9 +123,15 @@ class ModelConfig:
         self._refuse_without_effect()
 
     def _refuse_without_effect(self) -> None:
-        local = any(self.window_of(i) for i in range(self.num_layers))
+        attending = [i for i in range(self.num_layers) if not self.recurs(i)]
+        local = any(self.window_of(i) for i in attending)
         still = not self.transports
         told = [
+            (not attending and self.positions != "rotary", "positions", "attention"),
+            (not attending and self.values != "plain", "values", "attention"),
+            (not attending and self.memory_block > 0, "memory_block", "attention"),
+            (not attending and self.across_levels, "across_levels", "attention"),
+            (not attending and any(self.windows), "windows", "attention"),
             (still and self.num_reflections != 2, "num_reflections", "positions = transport"),
             (still and self.stalk is not None, "stalk", "positions = transport"),
             (still and self.num_transports != 1, "num_transports", "positions = transport"),
@@ -124,8 +143,10 @@ class ModelConfig:
                 "rope_base",
                 "rotary positions",
             ),
-            (self.values == "residual" and self.num_layers < 2, "values", "two layers"),
+            (self.values == "residual" and len(attending) < 2, "values", "two layers of attention"),
             (self.mixing != "convolution" and self.kernel != 4, "kernel", "mixing = convolution"),
+            (not self.cochains and self.cochain_rows != 4096, "cochain_rows", "cochains"),
+            (not self.cochains and self.cochain_dim != 16, "cochain_dim", "cochains"),
             (self.gluing and not local, "gluing", "a window"),
             (self.routing and not local, "routing", "a window"),
             (self.across_levels and self.num_levels < 2, "across_levels", "two windows"),
@@ -141,15 +162,18 @@ class ModelConfig:
         odd = [w for w in self.windows if w % 2]
         if self.gluing and odd:
             raise ValueError(f"gluing takes patches of an even number of tokens; got {odd[0]}")
-        if max(len(self.windows), len(self.strides)) > self.num_layers:
+        if max(len(self.windows), len(self.strides), len(self.recurrent)) > self.num_layers:
             raise ValueError(
-                f"windows and strides are those of {self.num_layers} layers at most; got "
-                f"{self.windows} and {self.strides}"
+                f"windows, strides and recurrent are those of {self.num_layers} layers at most; "
+                f"got {self.windows}, {self.strides} and {self.recurrent}"
             )
 
     def window_of(self, layer: int) -> int | None:
         """None where a layer sees all before."""
         return self.windows[layer % len(self.windows)] or None
+
+    def recurs(self, layer: int) -> bool:
+        return self.recurrent[layer % len(self.recurrent)]
 
     def stride_of(self, layer: int) -> int:
         return self.strides[layer % len(self.strides)]
@@ -175,7 +199,10 @@ class ModelConfig:
     @cached_property
     def level_ends(self) -> tuple[int, ...]:
         """The last layer of every level but the last one."""
-        seen = [(self.window_of(i), self.stride_of(i)) for i in range(self.num_layers)]
+        seen = [
+            None if self.recurs(i) else (self.window_of(i), self.stride_of(i))
+            for i in range(self.num_layers)
+        ]
         return tuple(i for i in range(self.num_layers - 1) if seen[i] != seen[i + 1])
 
     @property

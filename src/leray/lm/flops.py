@@ -51,6 +51,8 @@ def mean_context(context: int, window: int | None, stride: int = 1) -> float:
 
 
 def _attention(c: ModelConfig, layer: int, context: int) -> float:
+    if c.recurs(layer):
+        return 0.0
     window = c.window_of(layer)
     seen = mean_context(context, window, c.stride_of(layer))
     if c.gluing and window is not None:

@@ -27,12 +27,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from leray.lm.attention import causal_attention
 from leray.lm.coboundary import Shift
+from leray.lm.cochains import Cochains
 from leray.lm.config import ModelConfig
 from leray.lm.convolution import ShortConvolution
 from leray.lm.cross_entropy import capped_cross_entropy
 from leray.lm.feedforward import FeedForward
 from leray.lm.gluing import glued_attention
 from leray.lm.pointwise import Turns, heads_of_length, rms_norm, rotated, turns_of
+from leray.lm.recurrence import GatedRecurrence
 from leray.lm.sections import SectionMemory
 from leray.lm.transitions import ExactTransitions, PlainTransitions
 from leray.lm.transport import transport_of
@@ -78,7 +80,7 @@ class Attention(nn.Module):
         if config.transports:
             vectors = config.num_transports * config.num_reflections
             self.turn = nn.Linear(config.width, vectors * config.stalk_dim, bias=False)
-        mixed = config.values == "residual" and layer > 0
+        mixed = config.values == "residual" and not all(config.recurs(i) for i in range(layer))
         self.mix = nn.Parameter(torch.tensor(0.5)) if mixed else None
         self.memory = None
         if config.memory_block:
@@ -174,13 +176,15 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.mixers = nn.ModuleList(_mixer(config, branch) for branch in ("attention", "forward"))
-        self.attention = Attention(config, layer)
+        self.recurs = config.recurs(layer)
+        self.attention = GatedRecurrence(config.width) if self.recurs else Attention(config, layer)
         self.forward_branch = FeedForward(config.width, config.hidden_width, config.feedforward)
 
     def forward(
         self, x: Float[Tensor, "b t width"], carried: Carried
     ) -> Float[Tensor, "b t width"]:
-        x = x + self.attention(self.mixers[0](rms_norm(x)), carried)
+        seen = self.mixers[0](rms_norm(x))
+        x = x + (self.attention(seen) if self.recurs else self.attention(seen, carried))
         return x + self.forward_branch(self.mixers[1](rms_norm(x)))
 
 
@@ -199,6 +203,11 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.num_tokens, config.width)
+        self.cochains = None
+        if config.cochains:
+            self.cochains = Cochains(
+                config.cochains, config.cochain_rows, config.cochain_dim, config.width
+            )
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
         self.transitions = None
         if config.transitions != "none":
@@ -242,7 +251,8 @@ class Model(nn.Module):
 
     def _stream(self, tokens: Tensor, watch: Watch | None) -> Tensor:
         """What the last layer leaves, ``[b, t, width]``."""
-        x = rms_norm(self.embedding(tokens))
+        x = self.embedding(tokens)
+        x = rms_norm(x if self.cochains is None else x + self.cochains(tokens))
         head_dim = self.config.width // self.config.num_heads
         turns = turns_of(tokens.shape[1], head_dim, self.config.rope_base, x)
         carried = Carried(turns, watch=watch)
@@ -272,12 +282,15 @@ class Model(nn.Module):
                 w.copy_(drawn / w.shape[1] ** 0.5)
         if self.head is None:
             self.embedding.weight /= self.config.width**0.5
+        if self.cochains is not None:
+            for into in self.cochains.maps:
+                into.weight.zero_()
         for block in self.blocks:
             assert isinstance(block, Block)
             block.forward_branch.down.weight.zero_()
             if block.attention.out is not None:
                 block.attention.out.weight.zero_()
-            if self.config.flat_start:
+            if self.config.flat_start and not block.recurs:
                 assert block.attention.turn is not None
                 shape = (-1, 2, self.config.stalk_dim, self.config.width)
                 pairs = block.attention.turn.weight.view(shape)

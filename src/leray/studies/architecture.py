@@ -7,8 +7,9 @@ Protocol, the same for every variant:
 2. *Runs.* That rate, the whole length, seeds 0, 1, …; equal seeds see equal batches in every
    variant, so that differences are paired.
 3. *Report.* After the last step, and never before, the loss of every document of the report split.
-4. *Shorter runs* of the headline models, each with its own whole schedule: the loss against
-   compute, and how much of it the structured model needs to reach the baseline's final loss.
+4. *Headline*: the default, the baseline, and the rival with the least loss in step 1, with more
+   seeds at a larger scale; shorter runs of them, each with its own whole schedule: the loss
+   against compute, and how much of it the default needs to reach the baseline's final loss.
 
 Differences are paired by seed and document (:mod:`leray.evidence.paired`).
 """
@@ -41,7 +42,6 @@ Drive = Callable[[Computation[Any]], Any]
 
 TUNE_SEED = 1_000_000
 """Of the runs that choose a rate; no run that is reported has it."""
-HEADLINE = ("baseline", "interleaved", "convolution", "gated convolution", "default")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,57 +65,77 @@ class Scale:
             "schedule": {"num_steps": self.num_steps, "interval": min(50, self.num_steps)},
         }  # fmt: skip
 
+    def shorter(self, frac: float) -> Scale:
+        """With this fraction of the steps."""
+        return replace(self, num_steps=max(1, round(frac * self.num_steps)))
+
+    @property
+    def num_tokens(self) -> int:
+        """Of a training run."""
+        return self.num_steps * self.num_sequences * self.context
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Models of one scale: how many seeds, and how their rates are chosen.
+
+    Args:
+        rates: Multiples of both learning rates that are tried.
+        tune_frac: Of the steps, in the runs that choose a rate.
+    """
+
+    scale: Scale
+    num_seeds: int
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+    tune_frac: float = 0.5
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     """How much a run of the study computes.
 
     Args:
-        screen: Of all variants.
-        num_seeds: Of all variants.
-        rates: Multiples of both learning rates that are tried.
-        tune_frac: Of the steps, in the runs that choose a rate.
-        headline: Of the headline models, where it differs from the screen.
-        num_headline_seeds: Of these.
+        screen: All variants, where they are asked for.
+        headline: The models compared with the default; None for those of the screen.
         fractions: Of the steps, in the shorter runs of the headline models.
+        num_short_seeds: Of these.
+        others: More scales for the headline models.
         report_windows: Of the report split that are read; None for all.
-        others: More scales for the headline models, with as many seeds as the screen.
     """
 
-    screen: Scale
-    num_seeds: int
-    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
-    tune_frac: float = 0.5
-    headline: Scale | None = None
-    num_headline_seeds: int = 8
+    screen: Part | None
+    headline: Part | None = None
     fractions: tuple[float, ...] = ()
+    num_short_seeds: int = 4
+    others: tuple[Part, ...] = ()
     report_windows: int | None = None
-    others: tuple[Scale, ...] = ()
 
 
 _SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=8, num_steps=60)
 _MIDDLE = Scale(width=96, num_layers=4, num_heads=3, context=256, num_sequences=8, num_steps=250)
 _LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=8, num_steps=1500)
+_WIDER = replace(_LARGE, width=192, num_heads=6, num_steps=500)
 
+_SCREEN = Part(scale=_MIDDLE, num_seeds=8)
+_HEADLINE = Size(
+    screen=None,
+    headline=Part(scale=_LARGE, num_seeds=8, tune_frac=0.25),
+    fractions=(1 / 12, 1 / 6, 1 / 3, 2 / 3),
+    others=tuple(
+        Part(scale=s, num_seeds=4, rates=(0.5, 1.0), tune_frac=0.25)
+        for s in (replace(_MIDDLE, num_steps=500), _WIDER)
+    ),
+)
 SIZES = {
     "quick": Size(
-        screen=_SMALL,
-        num_seeds=3,
-        num_headline_seeds=3,
-        rates=(0.5, 1.5),
+        screen=Part(scale=_SMALL, num_seeds=3, rates=(0.5, 1.5)),
         fractions=(0.5, 0.75),
+        num_short_seeds=3,
         report_windows=256,
     ),
-    "full": Size(
-        screen=_MIDDLE,
-        num_seeds=4,
-        headline=_LARGE,
-        fractions=(0.1, 0.25, 0.4, 0.5, 0.8),
-        others=(
-            replace(_MIDDLE, num_steps=500),
-            replace(_LARGE, width=192, num_heads=6, num_steps=500),
-        ),
-    ),
+    "screen": Size(screen=_SCREEN, fractions=(0.5,)),
+    "headline": _HEADLINE,
+    "full": replace(_HEADLINE, screen=_SCREEN),
 }
 
 
@@ -165,45 +185,49 @@ class Protocol:
     Args:
         drive: Makes the steps of a computation, and returns its result.
         label: Part of the names of its computations.
+        report_windows: Of the report split that are read; None for all.
     """
 
     files: TokenFiles
-    scale: Scale
-    size: Size
-    num_seeds: int
+    part: Part
     drive: Drive
     label: str
+    report_windows: int | None = None
     device: str = "cpu"
 
     def train(self, variant: Variant) -> Trained:
         """Choose its rate, then train every seed."""
-        config = self._config(variant, self.scale)
-        tried = self._tried(variant)
+        config = self._config(variant, self.part.scale)
+        tried = self.tried(variant)
         # Of equal losses the smaller rate; a rate that diverged has infinite loss.
         rate = min(tried, key=lambda r: (tried[r], r))
         if not np.isfinite(tried[rate]):
             raise LerayError(f"{variant.name!r} diverged at every rate: {sorted(tried)}")
-        curves = self._runs(f"train-{variant.name}", config, (rate,) * self.num_seeds)
+        curves = self._runs(f"train-{variant.name}", config, (rate,) * self.part.num_seeds)
         return self._trained(variant, config, rate, tried, curves)
 
-    def shorter(self, trained: Trained, frac: float) -> Trained:
+    def shorter(self, trained: Trained, frac: float, num_seeds: int) -> Trained:
         """The same variant at a fraction of the steps, with its chosen rate."""
-        scale = replace(self.scale, num_steps=max(1, round(frac * self.scale.num_steps)))
+        scale = self.part.scale.shorter(frac)
         config = self._config(trained.variant, scale)
-        name = f"short-{trained.variant.name}-{frac:g}"
-        curves = self._runs(name, config, (trained.rate,) * self.num_seeds)
+        name = f"short-{trained.variant.name}-{frac:.3g}"
+        curves = self._runs(name, config, (trained.rate,) * num_seeds)
         return self._trained(trained.variant, config, trained.rate, trained.tried, curves)
 
-    def _tried(self, variant: Variant) -> dict[float, float]:
+    def tried(self, variant: Variant) -> dict[float, float]:
         """The loss on the tuning split at every rate."""
-        rates = self.size.rates
-        steps = max(1, round(self.size.tune_frac * self.scale.num_steps))
-        config = self._config(variant, replace(self.scale, num_steps=steps))
+        rates = self.part.rates
+        config = self._config(variant, self.part.scale.shorter(self.part.tune_frac))
         curves = self._runs(
             f"tune-{variant.name}", config, rates, (TUNE_SEED,) * len(rates), report=False
         )
         losses = (float(c.tune[-1]) for c in curves)
         return dict(zip(rates, losses, strict=True))
+
+    def best_rival(self) -> str:
+        """The name of the baseline or rival with the least loss on the tuning split."""
+        rivals = [v for v in all_variants(self.part.scale) if v.role in ("baseline", "rival")]
+        return min(rivals, key=lambda v: min(self.tried(v).values())).name
 
     def _runs(
         self,
@@ -224,7 +248,7 @@ class Protocol:
                 tune_starts=files.starts["tune"],
                 report=files.splits["report"] if report else None,
                 report_starts=files.starts["report"] if report else None,
-                report_windows=self.size.report_windows,
+                report_windows=self.report_windows,
                 device=self.device,
                 name=f"{self.label}-{name}".replace(" ", "_"),
             )
@@ -239,7 +263,9 @@ class Protocol:
         return Trained(
             variant=variant,
             parameters=num_parameters(model),
-            flops=train_flops_per_token(model, self.scale.context, pages=config.loss.pages > 0),
+            flops=train_flops_per_token(
+                model, self.part.scale.context, pages=config.loss.pages > 0
+            ),
             rate=rate,
             tried=tried,
             nats=np.stack([r.nats for r in reports]),
@@ -301,9 +327,10 @@ def compute_share(
     an upper end.
     """
     fractions = sorted(shorter)
+    num_seeds = min(len(shorter[f].losses) for f in fractions)
     runs = [*(shorter[f] for f in fractions), whole]
-    losses = np.stack([r.losses for r in runs], axis=1)
-    found = compute_to_reach(np.array([*fractions, 1.0]), losses, target.losses)
+    losses = np.stack([r.losses[:num_seeds] for r in runs], axis=1)
+    found = compute_to_reach(np.array([*fractions, 1.0]), losses, target.losses[:num_seeds])
     if np.isnan(found).any():
         return None
     share = t_interval(np.log(found * whole.flops / target.flops), level)
@@ -316,4 +343,4 @@ def compute_share(
 
 def all_variants(scale: Scale) -> tuple[Variant, ...]:
     """Of the study, at a scale."""
-    return variants(scale.num_layers, scale.context)
+    return variants(scale.width, scale.num_layers, scale.context)

@@ -19,8 +19,8 @@ from leray.evidence.verdict import Verdict, judge
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.studies.architecture import (
-    HEADLINE,
     Difference,
+    Part,
     Protocol,
     Scale,
     Size,
@@ -30,14 +30,13 @@ from leray.studies.architecture import (
     difference,
     size_named,
 )
-from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS, claim
+from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
 from leray.train.training import check_device
 
 Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 
-RIVALS = HEADLINE[:-1]
 SEEN = frozenset({"90cfa253d87f01e040fa4927", "32de58c23ba4315e683488c1"})
 """WikiText-2's validation and test files and Tiny Shakespeare, by their digests as bytes: they
 chose what the study compares (docs/log.md), and there its claims replicate."""
@@ -109,43 +108,47 @@ def _run(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     key = Key.root(request.seed)
 
-    def protocol(scale: Scale, num_seeds: int, label: str) -> Protocol:
+    def protocol(part: Part, label: str) -> Protocol:
         return Protocol(
             files=files,
-            scale=scale,
-            size=size,
-            num_seeds=num_seeds,
+            part=part,
             drive=lambda c: folder.drive(c, key=key, workers=workers),
             label=label,
+            report_windows=size.report_windows,
             device=request.device,
         )
 
-    screen = protocol(size.screen, size.num_seeds, "screen")
-    trained = {v.name: screen.train(v) for v in all_variants(size.screen)}
-    headline, main = trained, screen
-    if size.headline is not None:
-        main = protocol(size.headline, size.num_headline_seeds, "headline")
-        chosen = (v for v in all_variants(size.headline) if v.name in HEADLINE)
-        headline = {v.name: main.train(v) for v in chosen}
-    shorter = {
-        name: {f: main.shorter(headline[name], f) for f in size.fractions} for name in HEADLINE
-    }
     draw = key.child("resamples").generator()
+    screen = None if size.screen is None else protocol(size.screen, "screen")
+    main = screen if size.headline is None else protocol(size.headline, "headline")
+    assert main is not None, "a size has a screen or a headline"
+    headline = _compared(main)
+    shorter = {
+        name: {f: main.shorter(t, f, size.num_short_seeds) for f in size.fractions}
+        for name, t in headline.items()
+    }
     gains = [
-        _gains(main.scale, f, {n: shorter[n][f] for n in HEADLINE}, draw) for f in size.fractions
+        _gains(main.part.scale.shorter(f), {n: shorter[n][f] for n in headline}, draw)
+        for f in size.fractions
     ]
-    gains.append(_gains(main.scale, 1.0, headline, draw))
-    for scale in size.others:
-        more = protocol(scale, size.num_seeds, f"scale-{scale.width}-{scale.num_steps}")
-        found = {v.name: more.train(v) for v in all_variants(scale) if v.name in HEADLINE}
-        gains.append(_gains(scale, 1.0, found, draw))
-    gaps = _differences(trained, draw)
-    gaps |= {f"default against {r}": _gap(headline["default"], headline[r], draw) for r in RIVALS}
+    gains.append(_gains(main.part.scale, headline, draw))
+    for part in size.others:
+        more = protocol(part, f"scale-{part.scale.width}-{part.scale.num_steps}")
+        of = {v.name: v for v in all_variants(part.scale)}
+        gains.append(_gains(part.scale, {name: more.train(of[name]) for name in headline}, draw))
+    trained, gaps = headline, {}
+    if screen is not None:
+        known = headline if screen is main else {}
+        every = all_variants(screen.part.scale)
+        trained = {v.name: known.get(v.name) or screen.train(v) for v in every}
+        gaps = _differences(trained, draw)
+    gaps |= _against_default(headline, draw)
     share = compute_share(
         headline["default"], shorter["default"], headline["baseline"], SIMULTANEOUS
     )
     source = f"{request.text}, {files.splits['train'].size:,} tokens to train on"
-    verdicts = _verdicts(gaps, source, files.digest in SEEN, size)
+    rival = main.best_rival()
+    verdicts = _verdicts(gaps, rival, source, files.digest in SEEN, main, screen)
     result = {
         "study": "architecture",
         "run": str(folder.path),
@@ -158,10 +161,11 @@ def _run(
             "repaired": {},
             "dropped": {},
         },
-        "scale": asdict(size.screen),
-        "headline_scale": asdict(size.headline or size.screen),
+        "scale": asdict((screen or main).part.scale),
+        "headline_scale": asdict(main.part.scale),
+        "best_rival": rival,
         "table": [_row(t) for t in trained.values()],
-        "headline": [_row(headline[n]) for n in HEADLINE],
+        "headline": [_row(t) for t in headline.values()],
         "differences": [_gap_row(name, gap) for name, gap in gaps.items()],
         "gains": gains,
         "compute_share": None if share is None else _interval_row(share),
@@ -172,13 +176,20 @@ def _run(
         "verdicts": [_verdict_row(v) for v in verdicts],
     }
     details = {
-        "curves": {name: _curves(t) for name, t in trained.items()},
+        "curves": {name: _curves(t) for name, t in (headline | trained).items()},
         "budgets": _budgets(headline, shorter),
     }
     folder.write_verdicts(result["verdicts"])
     for name, content in (("result", result), ("details", details)):
         folder.write(f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return result, details
+
+
+def _compared(protocol: Protocol) -> dict[str, Trained]:
+    """The baseline, the default and the best rival, which may be the baseline."""
+    names = dict.fromkeys(("baseline", "default", protocol.best_rival()))
+    of = {v.name: v for v in all_variants(protocol.part.scale)}
+    return {name: protocol.train(of[name]) for name in names}
 
 
 def _differences(
@@ -193,16 +204,26 @@ def _differences(
     return found
 
 
+def _against_default(
+    trained: dict[str, Trained], generator: np.random.Generator
+) -> dict[str, Difference]:
+    """The default less every other."""
+    default = trained["default"]
+    return {
+        f"default against {name}": _gap(default, t, generator)
+        for name, t in trained.items()
+        if t is not default
+    }
+
+
 def _gains(
-    scale: Scale, frac: float, trained: dict[str, Trained], generator: np.random.Generator
+    scale: Scale, trained: dict[str, Trained], generator: np.random.Generator
 ) -> dict[str, Any]:
     """What the default is better by than each rival, at one size and one length of training."""
-    steps = max(1, round(frac * scale.num_steps))
-    gaps = {r: _gap(trained["default"], trained[r], generator) for r in RIVALS}
     return {
         "parameters": trained["default"].parameters,
-        "tokens": steps * scale.num_sequences * scale.context,
-        "differences": [_gap_row(f"default against {r}", gap) for r, gap in gaps.items()],
+        "tokens": scale.num_tokens,
+        "differences": [_gap_row(n, g) for n, g in _against_default(trained, generator).items()],
     }
 
 
@@ -210,41 +231,39 @@ def _gap(one: Trained, other: Trained, generator: np.random.Generator) -> Differ
     return difference(one, other, SIMULTANEOUS, generator)
 
 
-def _verdicts(gaps: dict[str, Difference], source: str, seen: bool, size: Size) -> list[Verdict]:
-    """One a claim; what was searched is corrected for by the level."""
-    by_claim = {v.claim: v.name for v in all_variants(size.screen) if v.claim not in (None, "G1")}
-    screen, headline = size.screen, size.headline or size.screen
+def _verdicts(
+    gaps: dict[str, Difference],
+    rival: str,
+    source: str,
+    seen: bool,
+    main: Protocol,
+    screen: Protocol | None,
+) -> list[Verdict]:
+    """One a claim that was judged; what was searched is corrected for by the level."""
+    judged = {} if screen is None else {
+        v.claim: (gaps[v.name], screen.part.scale)
+        for v in all_variants(screen.part.scale)
+        if v.claim is not None and v.role != "default"
+    }  # fmt: skip
+    judged["G1"] = (gaps[f"default against {rival}"], main.part.scale)
     verdicts = []
     for c in CLAIMS:
-        rivals = []
-        if c.id == "G1":
-            rivals = [gaps[f"default against {r}"] for r in RIVALS]
-            gap, scale = max(rivals, key=lambda g: g.interval.estimate), headline
-            # Of the largest difference: its upper end is the largest one; its lower end is the
-            # largest of ends that hold for all rivals together.
-            high = max(g.interval.high for g in rivals)
-            together = 1 - (1 - SIMULTANEOUS) / len(rivals)
-            low = max(t_interval(g.by_seed, together).low for g in rivals)
-            interval = Interval(
-                estimate=gap.interval.estimate, low=low, high=high, level=gap.interval.level,
-                kind=f"{gap.interval.kind}, over {len(rivals)} rivals", n=gap.interval.n,
-            )  # fmt: skip
-        else:
-            gap, scale = gaps[by_claim[c.id]], screen
-            interval = gap.interval
+        if c.id not in judged:
+            continue
+        gap, scale = judged[c.id]
         verdicts.append(
             judge(
-                claim(c.id),
-                interval,
+                c,
+                gap.interval,
                 data=source,
                 seen=seen,
                 method=f"{gap.name} less {gap.against}, paired by seed",
-                p_value=max(g.p_value for g in rivals) if c.id == "G1" else gap.p_value,
+                p_value=gap.p_value,
                 p_value_is="two-sided sign flips over seeds, of this comparison alone; at least "
                 f"{2 / 2 ** len(gap.by_seed):.3g} with {len(gap.by_seed)} seeds",
-                note=f"at width {scale.width}, {scale.num_layers} layers, "
-                f"{scale.num_steps * scale.num_sequences * scale.context:,} tokens; over seeds and "
-                f"documents: [{gap.crossed.low:.4f}, {gap.crossed.high:.4f}]",
+                note=f"at width {scale.width}, {scale.num_layers} layers, {scale.num_tokens:,} "
+                f"tokens; over seeds and documents: [{gap.crossed.low:.4f}, "
+                f"{gap.crossed.high:.4f}]",
             )
         )
     return verdicts
@@ -313,9 +332,9 @@ def _budgets(
     return {
         name: [
             {"fraction": f, "flops_per_token": t.flops, "losses": [float(x) for x in t.losses]}
-            for f, t in [*sorted(shorter[name].items()), (1.0, headline[name])]
+            for f, t in [*sorted(shorter[name].items()), (1.0, whole)]
         ]
-        for name in HEADLINE
+        for name, whole in headline.items()
     }
 
 

@@ -40,13 +40,18 @@ class Variant:
     against: str = "baseline"
 
 
-def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
-    """All of them; windows follow from the context: T/16 and its doubles, and all before."""
+def variants(width: int, num_layers: int, context: int) -> tuple[Variant, ...]:
+    """All of them.
+
+    Windows follow from the context: T/16 and its doubles, and all before. Tables of cochains take
+    4 · width² weights each, about a sixth of a model with four layers.
+    """
     w = max(2, context // 16)
     levels = {"windows": [*(min(context // 2, w * 2**i) for i in range(num_layers - 1)), 0]}
     woven = {"windows": [w, 0]}
     conv = {**woven, "mixing": "convolution"}
     plain = {**levels, "transitions": "plain"}
+    cochains = {"cochains": 2, "cochain_rows": 32 * width, "cochain_dim": max(1, width // 8)}
 
     def v(name: str, what: str, model: Mapping[str, Any], **more: Any) -> Variant:
         extra = {k: more.pop(k) for k in ("loss", "settling") if k in more}
@@ -63,6 +68,12 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             role="rival",
         ),
         v("levels", "windows that grow with depth", levels, claim="S1"),
+        v(
+            "cochains",
+            "cochains of degree 1 and 2 beside the embedding",
+            cochains,
+            claim="I1",
+        ),
         v(
             "local first",
             "windows open during training",
@@ -86,7 +97,14 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             claim="S4",
             against="plain transitions",
         ),
-        v("pages", "levels, each read out", levels, loss={"pages": 0.3}, against="levels"),
+        v(
+            "pages",
+            "levels, each read out",
+            levels,
+            loss={"pages": 0.3},
+            claim="I2",
+            against="levels",
+        ),
         v("frames", "orthonormal matrices at the start", {"initialisation": "frames"}, claim="S5"),
         v(
             "opening",
@@ -101,6 +119,7 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             "levels, lower ones faster",
             levels,
             settling={"level_rate": 0.7},
+            claim="I3",
             against="levels",
         ),
         v(
@@ -108,16 +127,18 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             "levels, higher ones faster",
             levels,
             settling={"level_rate": 1.4},
+            claim="I4",
             against="levels",
         ),
         v(
             "across levels",
             "keys and values of the level below",
             {**levels, "across_levels": True},
+            claim="I5",
             against="levels",
         ),
-        v("coboundary", "shift before attention", {"mixing": "coboundary"}),
-        v("cup gate", "gate by the coboundary", {"feedforward": "cup"}),
+        v("coboundary", "shift before attention", {"mixing": "coboundary"}, claim="I6"),
+        v("cup gate", "gate by the coboundary", {"feedforward": "cup"}, claim="I7"),
         v(
             "cup",
             "interleaved, coboundary and cup gate",
@@ -125,9 +146,9 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             claim="S10",
             against="gated convolution",
         ),
-        v("constant sheaf", "A v − v, tied maps", {"values": "tied_disagreement"}),
-        v("disagreement", "A v − v", {"values": "disagreement"}),
-        v("flat transport", "values turned by position", {"values": "rotated"}),
+        v("constant sheaf", "A v − v, tied maps", {"values": "tied_disagreement"}, claim="I8"),
+        v("disagreement", "A v − v", {"values": "disagreement"}, claim="I9"),
+        v("flat transport", "values turned by position", {"values": "rotated"}, claim="I10"),
         v(
             "value residual",
             "values of the first layer mixed in",
@@ -140,6 +161,13 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
             {**conv, "positions": "both", "stalk": 8},
             claim="S11",
             against="convolution",
+        ),
+        v(
+            "gated convolution, cochains",
+            "the strongest rival given the cochains",
+            {**conv, "feedforward": "swiglu", **cochains},
+            role="reference",
+            against="gated convolution",
         ),
         v(
             "wide windows",
@@ -171,8 +199,8 @@ def variants(num_layers: int, context: int) -> tuple[Variant, ...]:
         ),
         v(
             "default",
-            "levels, coboundary and cup gate",
-            {**levels, "mixing": "coboundary", "feedforward": "cup"},
+            "levels, cochains, coboundary and cup gate",
+            {**levels, **cochains, "mixing": "coboundary", "feedforward": "cup"},
             role="default",
             claim="G1",
         ),
