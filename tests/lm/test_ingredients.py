@@ -18,6 +18,7 @@ from leray.lm.config import ModelConfig
 from leray.lm.convolution import ShortConvolution, delayed
 from leray.lm.feedforward import FeedForward, default_hidden
 from leray.lm.flops import mean_context, train_flops_per_token
+from leray.lm.forgetting import forgetful
 from leray.lm.gluing import glued_attention, patch_attention
 from leray.lm.losses import LossConfig, exactness_loss, training_loss
 from leray.lm.model import Attention, Carried, Model
@@ -38,12 +39,13 @@ SWITCHES = {
     "windows": ((0,), (4,), (2, 6, 0), (4, 0)),
     "strides": ((1,), (1, 3)),
     "cochains": (0, 2),
+    "forgetting": (False, True),
     "recurrent": ((False,), (True, False)),
     "across_levels": (False, True),
     "gluing": (False, True),
     "memory_block": (0, 3),
     "routing": (False, True),
-    "transitions": ("none", "plain", "exact"),
+    "transitions": ("none", "plain", "bare", "exact"),
 }
 
 
@@ -186,6 +188,25 @@ def test_identity_a_section_has_the_given_coboundary():
         assert path.betti_numbers() == (0, 0)
         torch.testing.assert_close(edges @ h[row, :, channel], b[row, :, channel])
     assert torch.autograd.gradcheck(section, (a.requires_grad_(), b.requires_grad_()))
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.bfloat16, 0.02)])
+def test_forgetting_is_a_product_over_the_tokens_between(window, dtype, close):
+    """Oracle: the dense formula, factor by factor, in float64."""
+    q, k, v = (drawn(i, 2, 3, 11, 8) for i in range(3))
+    kept = torch.sigmoid(drawn(3, 2, 3, 11))
+    across = torch.ones(2, 3, 11, 11, dtype=kept.dtype)
+    for t in range(11):
+        for s in range(t):
+            across[..., t, s] = kept[..., s + 1 : t + 1].prod(-1)
+    t, s = torch.arange(11)[:, None], torch.arange(11)
+    seen = (s <= t) & (s > t - (window or 11))
+    scores = torch.where(seen, across * (q @ k.mT / 8**0.5).exp(), 0.0)
+    expected = scores @ v / scores.sum(-1, keepdim=True)
+    more = forgetful(q.to(dtype), k.to(dtype), kept.log())
+    y = causal_attention(*more, v.to(dtype), window)
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=close)
 
 
 def test_identity_a_cochain_of_degree_p_sees_p_tokens_before():

@@ -120,6 +120,23 @@ def test_fields_are_told_apart_by_value_type_and_shape() -> None:
     )
 
 
+def test_an_option_at_its_default_changes_no_configuration() -> None:
+    """A later version's new option leaves the runs of the one before as they are."""
+
+    def options(*fields: tuple) -> type:
+        return dataclasses.make_dataclass("Options", fields)
+
+    more = options(
+        ("rate", float),
+        ("new", bool, False),
+        ("parts", tuple, dataclasses.field(default_factory=tuple)),
+    )
+    held = [options(("rate", float))(0.5), more(0.5), more(0.5, True), more(0.5, False, (1,))]
+    described = [str(configuration(Holder(held=h), KEY)) for h in held]
+    assert described[0] == described[1]
+    assert len(set(described)) == 3
+
+
 def test_a_field_that_cannot_be_compared_is_an_error() -> None:
     """Golden run: what only we can cause says which kind it was."""
     with pytest.raises(TypeError, match="holds object, which cannot be compared"):

@@ -46,6 +46,8 @@ class ModelConfig:
     flat_start: bool = False
     """Reflections begin in equal pairs, which cancel: transport begins as the identity."""
     rope_base: float = 10_000.0
+    forgetting: bool = False
+    """What attention sends is multiplied, a head, by factors read off the tokens between."""
     mixing: Literal["none", "coboundary", "convolution"] = "none"
     """Of a branch's input with its neighbours: shift before attention; convolution before both."""
     kernel: int = 4
@@ -70,8 +72,8 @@ class ModelConfig:
     """Tokens of a stored section; 0 without memory."""
     routing: bool = False
     """A gate a token and head between a layer's window and all before."""
-    transitions: Literal["none", "plain", "exact"] = "none"
-    """Between levels."""
+    transitions: Literal["none", "plain", "bare", "exact"] = "none"
+    """Between levels. ``bare``: in the stream's place, no skip connection and no norm."""
 
     def __post_init__(self) -> None:
         check_bounds(
@@ -128,6 +130,7 @@ class ModelConfig:
         still = not self.transports
         told = [
             (not attending and self.positions != "rotary", "positions", "attention"),
+            (not attending and self.forgetting, "forgetting", "attention"),
             (not attending and self.values != "plain", "values", "attention"),
             (not attending and self.memory_block > 0, "memory_block", "attention"),
             (not attending and self.across_levels, "across_levels", "attention"),

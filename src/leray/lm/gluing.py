@@ -26,9 +26,9 @@ from torch.nn import functional as F  # noqa: N812
 def glued_attention(
     q: Float[Tensor, "b h t d"],
     k: Float[Tensor, "b h t d"],
-    v: Float[Tensor, "b h t d"],
+    v: Float[Tensor, "b h t e"],
     patch: int,
-) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, ""]]:
+) -> tuple[Float[Tensor, "b h t e"], Float[Tensor, ""]]:
     """The glued sections and their disagreement before they were glued.
 
     Args:

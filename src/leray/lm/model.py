@@ -32,6 +32,7 @@ from leray.lm.config import ModelConfig
 from leray.lm.convolution import ShortConvolution
 from leray.lm.cross_entropy import capped_cross_entropy
 from leray.lm.feedforward import FeedForward
+from leray.lm.forgetting import Forgetting
 from leray.lm.gluing import glued_attention
 from leray.lm.pointwise import Turns, heads_of_length, rms_norm, rotated, turns_of
 from leray.lm.recurrence import GatedRecurrence
@@ -80,6 +81,7 @@ class Attention(nn.Module):
         if config.transports:
             vectors = config.num_transports * config.num_reflections
             self.turn = nn.Linear(config.width, vectors * config.stalk_dim, bias=False)
+        self.forget = Forgetting(config.width, config.num_heads) if config.forgetting else None
         mixed = config.values == "residual" and not all(config.recurs(i) for i in range(layer))
         self.mix = nn.Parameter(torch.tensor(0.5)) if mixed else None
         self.memory = None
@@ -124,6 +126,9 @@ class Attention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, carried: Carried) -> Tensor:
         """The weighted means of the values, in the frame in which they are given."""
         sent = rotated(v, carried.turns) if self.config.values == "rotated" else v
+        plain = q, k
+        if self.forget is not None:
+            q, k = self.forget(q, k, x)
         if self.config.gluing and self.window is not None:
             y, disagreement = glued_attention(q, k, sent, self.window)
             carried.show("disagreement", disagreement)
@@ -134,7 +139,7 @@ class Attention(nn.Module):
             carried.show("load", gate.mean())
             y = torch.lerp(y, causal_attention(q, k, sent), gate)
         if self.memory is not None:
-            y = y + self.memory(q, k, sent)
+            y = y + self.memory(*plain, sent)
         if self.config.values == "rotated":
             return rotated(y, carried.turns, -1)
         return y - v if self.config.values in ("disagreement", "tied_disagreement") else y
@@ -211,8 +216,11 @@ class Model(nn.Module):
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
         self.transitions = None
         if config.transitions != "none":
-            kind = ExactTransitions if config.transitions == "exact" else PlainTransitions
-            self.transitions = kind(config.width, config.num_levels - 1)
+            sizes = config.width, config.num_levels - 1
+            if config.transitions == "exact":
+                self.transitions = ExactTransitions(*sizes)
+            else:
+                self.transitions = PlainTransitions(*sizes, bare=config.transitions == "bare")
         self.head = None
         if config.num_classes is not None:
             self.head = nn.Linear(config.width, config.num_classes, bias=False)
@@ -261,9 +269,17 @@ class Model(nn.Module):
             if i in self.config.level_ends:
                 carried.show("levels", x)
                 carried.below = x
-                if self.transitions is not None:
-                    x = x + self.transitions(rms_norm(x), self.config.level_ends.index(i))
+                x = self._carried_over(x, i)
         return x
+
+    def _carried_over(self, x: Tensor, layer: int) -> Tensor:
+        """The stream from the end of one level to the beginning of the next."""
+        if self.transitions is None:
+            return x
+        level = self.config.level_ends.index(layer)
+        if self.config.transitions == "bare":
+            return self.transitions(x, level)
+        return x + self.transitions(rms_norm(x), level)
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> None:

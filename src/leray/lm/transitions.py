@@ -10,6 +10,9 @@ d_{i+1} d_i = 0, whatever C is. Where every C_i (r × r) is invertible, rank d_i
 and the sequence is exact at every inner level; else it is a complex. An optimiser's step leaves
 the orthogonal group, and ``retract`` brings Q back to its polar factor, the nearest orthogonal.
 
+``bare`` ones are such a matrix in the stream's place, without the skip connection and the norm that
+the others have: x ↦ W x in place of x ↦ x + d(x / |x|). It begins as the identity.
+
 ``plain`` transitions are one n × n matrix each, the rival: n² weights a transition, against n² for
 every inner frame, n² for the two outer halves together, and n²/4 for every C. A skip connection
 carries the state past them, so that nothing follows for activations, only for the maps.
@@ -26,11 +29,12 @@ from torch import Tensor, nn
 
 
 class PlainTransitions(nn.Module):
-    """One matrix between two levels, zero at the start."""
+    """One matrix between two levels, zero at the start, or the identity where it is ``bare``."""
 
-    def __init__(self, width: int, num: int) -> None:
+    def __init__(self, width: int, num: int, *, bare: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num, width, width))
+        start = torch.eye(width) if bare else torch.zeros(width, width)
+        self.weight = nn.Parameter(start.repeat(num, 1, 1))
 
     def maps(self) -> Float[Tensor, "num n n"]:
         return self.weight

@@ -164,11 +164,26 @@ def _absorb(whole: Any, value: Any) -> None:
         for item in value:
             _absorb(whole, item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = [getattr(value, f.name) for f in dataclasses.fields(value)]
-        _absorb(whole, [type(value).__qualname__, *parts])
+        _absorb(whole, [type(value).__qualname__, _settings(value)])
     else:
         text = _plain_text(value)
         whole.update(f"{type(value).__name__} {len(text)} ".encode() + text)
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults.
+
+    So a run goes on after a later version has given a configuration one more option, as long as
+    that is off by default.
+    """
+    found = {}
+    for f in dataclasses.fields(value):
+        here = getattr(value, f.name)
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        same = type(here) is type(default) and not isinstance(here, np.ndarray) and here == default
+        if not same:
+            found[f.name] = here
+    return found
 
 
 def _plain_text(value: Any) -> bytes:

@@ -100,6 +100,7 @@ class Size:
         fractions: Of the steps, in the shorter runs of the headline models.
         num_short_seeds: Of these.
         others: More scales for the headline models.
+        defects: More scales at which the transitions of the screen are trained.
         report_windows: Of the report split that are read; None for all.
     """
 
@@ -108,6 +109,7 @@ class Size:
     fractions: tuple[float, ...] = ()
     num_short_seeds: int = 4
     others: tuple[Part, ...] = ()
+    defects: tuple[Part, ...] = ()
     report_windows: int | None = None
 
 
@@ -117,6 +119,10 @@ _LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=
 _WIDER = replace(_LARGE, width=192, num_heads=6, num_steps=500)
 
 _SCREEN = Part(scale=_MIDDLE, num_seeds=8)
+_DEFECTS = tuple(
+    replace(_SCREEN, scale=replace(_MIDDLE, width=w, num_heads=h), rates=(0.5, 1.0))
+    for w, h in ((48, 3), (144, 3))
+)
 _HEADLINE = Size(
     screen=None,
     headline=Part(scale=_LARGE, num_seeds=8, tune_frac=0.25),
@@ -133,9 +139,9 @@ SIZES = {
         num_short_seeds=3,
         report_windows=256,
     ),
-    "screen": Size(screen=_SCREEN, fractions=(0.5,)),
+    "screen": Size(screen=_SCREEN, fractions=(0.5,), defects=_DEFECTS),
     "headline": _HEADLINE,
-    "full": replace(_HEADLINE, screen=_SCREEN),
+    "full": replace(_HEADLINE, screen=_SCREEN, defects=_DEFECTS),
 }
 
 
@@ -285,10 +291,10 @@ def _at_rate(config: TrainingConfig, times: float) -> TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A model's loss less another's, paired by seed and document.
+    """What two models differ by, paired by seed and where it is a loss by document.
 
     Args:
-        by_seed: Nats a token.
+        by_seed: Nats a token, or the units of the estimand.
         interval: Over seeds; ``crossed``: over seeds and documents.
         p_value: Two-sided, by sign flips over seeds.
     """
@@ -297,24 +303,59 @@ class Difference:
     against: str
     by_seed: np.ndarray
     interval: Interval
-    crossed: Interval
     p_value: float
+    crossed: Interval | None = None
 
 
 def difference(
     one: Trained, other: Trained, level: float, generator: np.random.Generator
 ) -> Difference:
-    """Of two variants that were trained on the same seeds."""
+    """Of the losses of two variants that were trained on the same seeds."""
     gap = one.nats - other.nats
-    values = by_seed(gap, one.tokens)
+    found = over_seeds(one.variant.name, other.variant.name, by_seed(gap, one.tokens), level)
+    return replace(found, crossed=crossed_interval(gap, one.tokens, level, generator))
+
+
+def over_seeds(name: str, against: str, values: np.ndarray, level: float) -> Difference:
+    """Of anything that every seed has one value of."""
     return Difference(
-        name=one.variant.name,
-        against=other.variant.name,
+        name=name,
+        against=against,
         by_seed=values,
         interval=t_interval(values, level),
-        crossed=crossed_interval(gap, one.tokens, level, generator),
         p_value=sign_flip_p_value(values),
     )
+
+
+def last_composition(trained: Trained) -> np.ndarray:
+    """``[seeds]``: how far the transitions are from d d = 0 after training; 1 is chance."""
+    found = [c.composition for c in trained.curves]
+    return np.array([float(c[-1]) for c in found if c is not None])
+
+
+def composition_by_width(trained: dict[int, Trained], level: float) -> Difference:
+    """What every doubling of the width adds to the transitions' composition, by least squares."""
+    widths = np.log2(sorted(trained))
+    values = np.stack([last_composition(trained[w]) for w in sorted(trained)])
+    slopes = np.polyfit(widths, values, 1)[0]
+    name = ", ".join(map(str, sorted(trained)))
+    return over_seeds(f"widths {name}", "none", slopes, level)
+
+
+def leakage(trained: Trained, level: float) -> Difference:
+    """Correlation, over time, of what neighbouring levels' readouts gain at each interval.
+
+    What all seeds gain at an interval is taken off first: that training goes on is no leak. Were
+    the intervals of one level shuffled, the mean over all orders would be 0 exactly.
+    """
+    losses = np.stack([c.levels for c in trained.curves if c.levels is not None])
+    gains = -np.diff(losses, axis=1)
+    gains -= gains.mean(axis=0)
+    values = [
+        np.mean([np.corrcoef(run[:, i], run[:, i + 1])[0, 1] for i in range(run.shape[1] - 1)])
+        for run in gains
+    ]
+    return over_seeds(trained.variant.name, "time shuffled", np.array(values), level)
 
 
 def compute_share(
@@ -343,4 +384,4 @@ def compute_share(
 
 def all_variants(scale: Scale) -> tuple[Variant, ...]:
     """Of the study, at a scale."""
-    return variants(scale.width, scale.num_layers, scale.context)
+    return variants(scale.width, scale.num_layers, scale.context, scale.num_steps)

@@ -82,6 +82,40 @@ CLAIMS = (
         "Lower levels must settle before higher ones learn",
         "levels that open one after the other minus all open from the start",
     ),
+    Claim(
+        id="S7",
+        statement="A gain at one level comes with gains at its neighbours beyond chance",
+        source=SOURCE,
+        estimand="correlation over intervals of training, mean of neighbouring levels, of the fall "
+        "of each level's readout loss on the tuning split, less what all seeds fall; 0 is the mean "
+        "over all orders of the intervals",
+        direction="greater",
+        null=0.0,
+        margin=0.1,
+        level=LEVEL,
+    ),
+    Claim(
+        id="S8",
+        statement="Skip connections and normalisation keep sequences exact",
+        source=SOURCE,
+        estimand="n ‖d d‖² / (‖d‖² ‖d‖²) of successive transitions after training, 1 by chance: "
+        "those with a skip connection and a norm minus those in the stream's place",
+        direction="less",
+        null=0.0,
+        margin=0.05,
+        level=LEVEL,
+    ),
+    Claim(
+        id="S9",
+        statement="Larger models have smaller exactness defects",
+        source=SOURCE,
+        estimand="slope per doubling of the width of n ‖d d‖² / (‖d‖² ‖d‖²) of plain transitions "
+        "after training, 1 by chance",
+        direction="less",
+        null=0.0,
+        margin=0.05,
+        level=LEVEL,
+    ),
     _claim(
         "S10",
         "Coboundary features and cup products help beyond short convolutions",

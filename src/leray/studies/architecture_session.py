@@ -26,8 +26,12 @@ from leray.studies.architecture import (
     Size,
     Trained,
     all_variants,
+    composition_by_width,
     compute_share,
     difference,
+    last_composition,
+    leakage,
+    over_seeds,
     size_named,
 )
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
@@ -142,6 +146,12 @@ def _run(
         every = all_variants(screen.part.scale)
         trained = {v.name: known.get(v.name) or screen.train(v) for v in every}
         gaps = _differences(trained, draw)
+        widths = {screen.part.scale.width: trained["plain transitions"]}
+        for part in size.defects:
+            more = protocol(part, f"defects-{part.scale.width}")
+            of = {v.name: v for v in all_variants(part.scale)}
+            widths[part.scale.width] = more.train(of["plain transitions"])
+        gaps |= _inner(trained, widths)
     gaps |= _against_default(headline, draw)
     share = compute_share(
         headline["default"], shorter["default"], headline["baseline"], SIMULTANEOUS
@@ -166,7 +176,7 @@ def _run(
         "best_rival": rival,
         "table": [_row(t) for t in trained.values()],
         "headline": [_row(t) for t in headline.values()],
-        "differences": [_gap_row(name, gap) for name, gap in gaps.items()],
+        "differences": [_gap_row(n, gap) for n, gap in gaps.items() if gap.crossed is not None],
         "gains": gains,
         "compute_share": None if share is None else _interval_row(share),
         "weights": None,
@@ -176,6 +186,10 @@ def _run(
         "verdicts": [_verdict_row(v) for v in verdicts],
     }
     details = {
+        "composition": {
+            n: [c.composition.tolist() for c in t.curves if c.composition is not None]
+            for n, t in trained.items()
+        },
         "curves": {name: _curves(t) for name, t in (headline | trained).items()},
         "budgets": _budgets(headline, shorter),
     }
@@ -186,8 +200,8 @@ def _run(
 
 
 def _compared(protocol: Protocol) -> dict[str, Trained]:
-    """The baseline, the default and the best rival, which may be the baseline."""
-    names = dict.fromkeys(("baseline", "default", protocol.best_rival()))
+    """The baseline, the best rival, which may be the baseline, and the default."""
+    names = dict.fromkeys(("baseline", protocol.best_rival(), "default"))
     of = {v.name: v for v in all_variants(protocol.part.scale)}
     return {name: protocol.train(of[name]) for name in names}
 
@@ -201,6 +215,18 @@ def _differences(
         if t.variant.role in ("baseline", "default"):
             continue
         found[name] = _gap(t, trained[t.variant.against], generator)
+    return found
+
+
+def _inner(trained: dict[str, Trained], widths: dict[int, Trained]) -> dict[str, Difference]:
+    """What claims say of the inside of models, by claim."""
+    plain, bare = (last_composition(trained[f"{kind} transitions"]) for kind in ("plain", "bare"))
+    found = {
+        "S7": leakage(trained["pages"], SIMULTANEOUS),
+        "S8": over_seeds("plain transitions", "bare transitions", plain - bare, SIMULTANEOUS),
+    }
+    if len(widths) > 1:
+        found["S9"] = composition_by_width(widths, SIMULTANEOUS)
     return found
 
 
@@ -240,11 +266,15 @@ def _verdicts(
     screen: Protocol | None,
 ) -> list[Verdict]:
     """One a claim that was judged; what was searched is corrected for by the level."""
-    judged = {} if screen is None else {
-        v.claim: (gaps[v.name], screen.part.scale)
-        for v in all_variants(screen.part.scale)
-        if v.claim is not None and v.role != "default"
-    }  # fmt: skip
+    judged = {}
+    if screen is not None:
+        scale = screen.part.scale
+        judged = {
+            v.claim: (gaps[v.name], scale)
+            for v in all_variants(scale)
+            if v.claim is not None and v.role != "default"
+        }
+        judged |= {c.id: (gaps[c.id], scale) for c in CLAIMS if c.id in gaps}
     judged["G1"] = (gaps[f"default against {rival}"], main.part.scale)
     verdicts = []
     for c in CLAIMS:
@@ -262,8 +292,13 @@ def _verdicts(
                 p_value_is="two-sided sign flips over seeds, of this comparison alone; at least "
                 f"{2 / 2 ** len(gap.by_seed):.3g} with {len(gap.by_seed)} seeds",
                 note=f"at width {scale.width}, {scale.num_layers} layers, {scale.num_tokens:,} "
-                f"tokens; over seeds and documents: [{gap.crossed.low:.4f}, "
-                f"{gap.crossed.high:.4f}]",
+                "tokens"
+                + (
+                    ""
+                    if gap.crossed is None
+                    else f"; over seeds and documents: [{gap.crossed.low:.4f}, "
+                    f"{gap.crossed.high:.4f}]"
+                ),
             )
         )
     return verdicts
@@ -290,7 +325,7 @@ def _gap_row(name: str, gap: Difference) -> dict[str, Any]:
         "method": gap.name,
         "against": gap.against,
         **_interval_row(gap.interval),
-        "crossed": _interval_row(gap.crossed),
+        "crossed": None if gap.crossed is None else _interval_row(gap.crossed),
         "p_value": gap.p_value,
         "by_seed": [float(x) for x in gap.by_seed],
     }

@@ -40,7 +40,7 @@ class Variant:
     against: str = "baseline"
 
 
-def variants(width: int, num_layers: int, context: int) -> tuple[Variant, ...]:
+def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple[Variant, ...]:
     """All of them.
 
     Windows follow from the context: T/16 and its doubles, and all before. Tables of cochains take
@@ -54,7 +54,8 @@ def variants(width: int, num_layers: int, context: int) -> tuple[Variant, ...]:
     cochains = {"cochains": 2, "cochain_rows": 32 * width, "cochain_dim": max(1, width // 8)}
 
     def v(name: str, what: str, model: Mapping[str, Any], **more: Any) -> Variant:
-        extra = {k: more.pop(k) for k in ("loss", "settling") if k in more}
+        tables = ("loss", "settling", "schedule")
+        extra = {k: more.pop(k) for k in tables if k in more}
         return Variant(name=name, what=what, changes={"model": model, **extra}, **more)
 
     return (
@@ -83,6 +84,13 @@ def variants(width: int, num_layers: int, context: int) -> tuple[Variant, ...]:
         ),
         v("plain transitions", "levels, a matrix between two", plain, role="reference"),
         v(
+            "bare transitions",
+            "levels, a matrix between two in the stream's place",
+            {**levels, "transitions": "bare"},
+            role="reference",
+            against="plain transitions",
+        ),
+        v(
             "exact transitions",
             "levels, transitions with d d = 0",
             {**levels, "transitions": "exact"},
@@ -102,6 +110,7 @@ def variants(width: int, num_layers: int, context: int) -> tuple[Variant, ...]:
             "levels, each read out",
             levels,
             loss={"pages": 0.3},
+            schedule={"interval": max(1, num_steps // 25)},
             claim="I2",
             against="levels",
         ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from leray.lm.model import Model
+from leray.lm.model import Model, Watch
 from leray.train.tokens import windows_of
 
 TOKENS = 4096
@@ -75,3 +76,24 @@ def document_losses(
         np.add.at(counts, places, 1)
         done += len(inputs)
     return Losses(nats, counts)
+
+
+@torch.no_grad()
+def level_losses(
+    model: Model, tokens: np.ndarray, starts: np.ndarray, context: int, max_windows: int
+) -> np.ndarray:
+    """``[levels]``: mean nats a token where each level's stream is read out, the last one last."""
+    device = next(model.parameters()).device
+    sums, count = np.zeros(model.config.num_levels), 0
+    for done, (inputs, targets, owner) in enumerate(windows_of(tokens, starts, context, 1)):
+        if done >= max_windows:
+            break
+        x, y = (torch.from_numpy(a).to(device) for a in (inputs, targets))
+        watch: Watch = defaultdict(list)
+        last = model(x, watch)
+        kept = torch.from_numpy(owner.ravel() >= 0).to(device)
+        for i, logits in enumerate([*(model.read(level) for level in watch["levels"]), last]):
+            found = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), reduction="none")
+            sums[i] += float(found[kept].sum())
+        count += int(kept.sum())
+    return sums / count

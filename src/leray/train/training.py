@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leray.algebra.defects import composition_defect
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.losses import training_loss
@@ -25,7 +26,7 @@ from leray.runs.computation import Samples, State
 from leray.runs.seeds import Key
 from leray.train.allocator import keep_freed_memory
 from leray.train.configuration import TrainingConfig
-from leray.train.evaluation import Losses, document_losses
+from leray.train.evaluation import Losses, document_losses, level_losses
 from leray.train.tokens import Batches
 
 TUNE_WINDOWS = 48
@@ -41,12 +42,18 @@ class Curve:
         tune: Nats a token on the tuning split, one an interval.
         steps: After how many steps each was read.
         report: The losses of the documents for the report, where these were asked for.
+        levels: ``[intervals, levels]``, the tuning loss of every level's readout, where these are
+            trained.
+        composition: By interval, how far successive transitions are from d d = 0, where there are
+            any: 1 is what chance gives (:func:`leray.algebra.defects.composition_defect`).
     """
 
     train: np.ndarray
     tune: np.ndarray
     steps: np.ndarray
     report: Losses | None = None
+    levels: np.ndarray | None = None
+    composition: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,14 @@ class Training:
             live.model, self.tune, self.tune_starts, data.context, max_windows=TUNE_WINDOWS
         )
         samples = {"loss": told[:, 0], "norm": told[:, 1], "tune": np.array([tune.mean])}
+        if config.loss.pages:
+            samples["levels"] = level_losses(
+                live.model, self.tune, self.tune_starts, data.context, TUNE_WINDOWS
+            )
+        if live.model.transitions is not None and config.model.num_levels > 2:
+            maps = whole(live.model.transitions.maps().detach())
+            found = composition_defect(maps[:-1], maps[1:]).mean()
+            samples["composition"] = np.array([float(found)])
         if step_index == self.num_steps - 1 and self.report is not None:
             assert self.report_starts is not None, "documents have beginnings"
             read = document_losses(
@@ -130,6 +145,10 @@ class Training:
                 ends,
                 Losses(shard[-1]["report_nats"], shard[-1]["report_tokens"])
                 if "report_nats" in shard[-1]
+                else None,
+                np.stack([x["levels"] for x in shard]) if "levels" in shard[0] else None,
+                np.concatenate([x["composition"] for x in shard])
+                if "composition" in shard[0]
                 else None,
             )
             for shard in samples
