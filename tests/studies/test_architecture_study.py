@@ -68,7 +68,7 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts").mkdir()
-    for i in range(60):
+    for i in range(30):
         (tmp_path / "texts" / f"{i}.txt").write_text(f"text {i} has lines, as {7 * i}.\n" * 4)
     command = ["study", "architecture", "--text", "texts", "--workers", "1"]
     assert main([*command, "--out", "run", "--json"]) == 0

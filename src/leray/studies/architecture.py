@@ -113,7 +113,7 @@ class Size:
     report_windows: int | None = None
 
 
-_SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=8, num_steps=60)
+_SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=8, num_steps=40)
 _MIDDLE = Scale(width=96, num_layers=4, num_heads=3, context=256, num_sequences=8, num_steps=250)
 _LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=8, num_steps=1500)
 _WIDER = replace(_LARGE, width=192, num_heads=6, num_steps=500)
@@ -137,7 +137,7 @@ SIZES = {
         screen=Part(scale=_SMALL, num_seeds=3, rates=(0.5, 1.5)),
         fractions=(0.5, 0.75),
         num_short_seeds=3,
-        report_windows=256,
+        report_windows=128,
     ),
     "screen": Size(screen=_SCREEN, fractions=(0.5,), defects=_DEFECTS),
     "headline": _HEADLINE,

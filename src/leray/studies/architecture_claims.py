@@ -31,6 +31,14 @@ _INGREDIENTS = (
     ("The constant sheaf's disagreement helps", "A v − v with tied maps minus the baseline"),
     ("Disagreement helps", "A v − v minus the baseline"),
     ("Flat transport of values helps", "values turned by position minus the baseline"),
+    (
+        "Inverting the coboundary helps: local layers that carry a section along the text",
+        "gated recurrences and global layers in turn minus windows and global layers in turn",
+    ),
+    (
+        "Attention through a line bundle that contracts helps",
+        "factors read off the tokens between minus the baseline",
+    ),
 )
 
 
@@ -148,7 +156,8 @@ CLAIMS = (
         "G1",
         "A sheaf-structured GPT out-performs a standard transformer of the same size, the best "
         "rival included",
-        "the default structured model (levels, cochains, coboundary, cup gate) minus the best of "
+        "the default structured model (sections from their coboundary in all layers but the last, "
+        "there attention that forgets; coboundary and cup gate in all) minus the best of "
         "baseline, interleaved windows, and interleaved windows with convolutions, plain or gated: "
         "the one with the least loss on the tuning split",
         margin=0.03,

@@ -51,6 +51,7 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
     woven = {"windows": [w, 0]}
     conv = {**woven, "mixing": "convolution"}
     plain = {**levels, "transitions": "plain"}
+    carried = {"recurrent": [*[True] * (num_layers - 1), False]}
     cochains = {"cochains": 2, "cochain_rows": 32 * width, "cochain_dim": max(1, width // 8)}
 
     def v(name: str, what: str, model: Mapping[str, Any], **more: Any) -> Variant:
@@ -207,9 +208,22 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
             against="interleaved",
         ),
         v(
+            "recurrence",
+            "sections from their coboundary and attention in turn",
+            {"recurrent": [True, False]},
+            claim="I11",
+            against="interleaved",
+        ),
+        v(
+            "forgetting",
+            "attention multiplied by factors between tokens",
+            {"forgetting": True},
+            claim="I12",
+        ),
+        v(
             "default",
-            "levels, cochains, coboundary and cup gate",
-            {**levels, **cochains, "mixing": "coboundary", "feedforward": "cup"},
+            "sections from their coboundary, then attention that forgets; coboundary, cup gate",
+            {**carried, "forgetting": True, "mixing": "coboundary", "feedforward": "cup"},
             role="default",
             claim="G1",
         ),

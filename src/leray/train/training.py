@@ -298,8 +298,9 @@ def _autocast(precision: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16)
 
 
+@lru_cache(maxsize=4096)
 def size_of(config: ModelConfig) -> int:
-    """How many parameters a model has, without making it."""
+    """How many parameters a model has, without making it; remembered."""
     return num_parameters(weightless(config))
 
 
