@@ -108,14 +108,20 @@ def configuration(computation: Computation, key: Key) -> Configuration:
     """All that the numbers of a computation depend on, field by field, as short texts.
 
     Numbers and options stand as they are; data, and texts that are long, as their SHA-256. Two
-    configurations are equal exactly when every field and the key are.
+    configurations are equal exactly when every field and the key are. A field that a later version
+    added, which has ``metadata={"added": True}``, counts only where it is not at its default.
 
     Raises:
         TypeError: The computation is no dataclass, or a field holds what cannot be compared.
     """
     if not dataclasses.is_dataclass(computation):
         raise TypeError(f"{type(computation).__name__} must be a dataclass to be driven")
-    fields = {f.name: getattr(computation, f.name) for f in dataclasses.fields(computation)}
+    settings = _settings(computation)
+    fields = {
+        f.name: getattr(computation, f.name)
+        for f in dataclasses.fields(computation)
+        if f.name in settings or "added" not in f.metadata
+    }
     described = {name: _described(value) for name, value in fields.items()}
     shape = {"num_shards": str(computation.num_shards), "num_steps": str(computation.num_steps)}
     kind = f"{type(computation).__module__}.{type(computation).__qualname__}"

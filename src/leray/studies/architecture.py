@@ -32,16 +32,19 @@ from leray.evidence.paired import (
     t_interval,
 )
 from leray.lm.flops import train_flops_per_token
-from leray.runs.computation import Computation
+from leray.runs.computation import Computation, State
 from leray.studies.variants import Tables, Variant, configured, variants
 from leray.train.configuration import TrainingConfig
 from leray.train.tokens import TokenFiles
 from leray.train.training import Curve, Training, num_parameters, weightless
 
 Drive = Callable[[Computation[Any]], Any]
+Final = Callable[[Computation[Any], int], State | None]
 
 TUNE_SEED = 1_000_000
 """Of the runs that choose a rate; no run that is reported has it."""
+MOVED_SEED = 1_000
+"""The first of the runs that begin with another's levels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +193,7 @@ class Protocol:
 
     Args:
         drive: Makes the steps of a computation, and returns its result.
+        final: The last state of a shard of one.
         label: Part of the names of its computations.
         report_windows: Of the report split that are read; None for all.
     """
@@ -197,6 +201,7 @@ class Protocol:
     files: TokenFiles
     part: Part
     drive: Drive
+    final: Final
     label: str
     report_windows: int | None = None
     device: str = "cpu"
@@ -220,6 +225,29 @@ class Protocol:
         curves = self._runs(name, config, (trained.rate,) * num_seeds)
         return self._trained(trained.variant, config, trained.rate, trained.tried, curves)
 
+    def moved(self, trained: Trained, name: str, layers: Sequence[int]) -> Trained:
+        """Trained once more from other seeds, the embedding and the first layers from its own runs.
+
+        Args:
+            layers: Which of the trained layers stand in the places of the first ones.
+        """
+        config = self._config(trained.variant, self.part.scale)
+        source = self._training(
+            f"train-{trained.variant.name}", config, (trained.rate,) * self.part.num_seeds
+        )
+        given = []
+        for shard in range(self.part.num_seeds):
+            state = self.final(source, shard)
+            if state is None:
+                raise LerayError(f"the weights of {source.name!r} are gone: start a new run")
+            given.append(_weights_of_layers(state, layers))
+        seeds = tuple(range(MOVED_SEED, MOVED_SEED + self.part.num_seeds))
+        rates = (trained.rate,) * self.part.num_seeds
+        training = self._training(f"moved-{name}", config, rates, seeds)
+        curves = self.drive(replace(training, given=tuple(given) if layers else ()))
+        variant = replace(trained.variant, name=name, claim=None)
+        return self._trained(variant, config, trained.rate, trained.tried, curves)
+
     def tried(self, variant: Variant) -> dict[float, float]:
         """The loss on the tuning split at every rate."""
         rates = self.part.rates
@@ -235,7 +263,10 @@ class Protocol:
         rivals = [v for v in all_variants(self.part.scale) if v.role in ("baseline", "rival")]
         return min(rivals, key=lambda v: min(self.tried(v).values())).name
 
-    def _runs(
+    def _runs(self, *args: Any, **more: Any) -> list[Curve]:
+        return self.drive(self._training(*args, **more))
+
+    def _training(
         self,
         name: str,
         config: TrainingConfig,
@@ -243,21 +274,19 @@ class Protocol:
         seeds: Sequence[int] | None = None,
         *,
         report: bool = True,
-    ) -> list[Curve]:
+    ) -> Training:
         files = self.files
-        return self.drive(
-            Training(
-                configs=tuple(_at_rate(config, r) for r in rates),
-                seeds=tuple(range(len(rates)) if seeds is None else seeds),
-                tokens=files.splits["train"],
-                tune=files.splits["tune"],
-                tune_starts=files.starts["tune"],
-                report=files.splits["report"] if report else None,
-                report_starts=files.starts["report"] if report else None,
-                report_windows=self.report_windows,
-                device=self.device,
-                name=f"{self.label}-{name}".replace(" ", "_"),
-            )
+        return Training(
+            configs=tuple(_at_rate(config, r) for r in rates),
+            seeds=tuple(range(len(rates)) if seeds is None else seeds),
+            tokens=files.splits["train"],
+            tune=files.splits["tune"],
+            tune_starts=files.starts["tune"],
+            report=files.splits["report"] if report else None,
+            report_starts=files.starts["report"] if report else None,
+            report_windows=self.report_windows,
+            device=self.device,
+            name=f"{self.label}-{name}".replace(" ", "_"),
         )
 
     def _trained(
@@ -281,6 +310,20 @@ class Protocol:
 
     def _config(self, variant: Variant, scale: Scale) -> TrainingConfig:
         return configured(variant, scale.tables(), self.files.vocabulary.size)
+
+
+def _weights_of_layers(state: State, layers: Sequence[int]) -> dict[str, np.ndarray]:
+    """The embedding, and the weights of these layers under the names of the first ones."""
+    weights = {k.removeprefix("weights."): v for k, v in state.items() if k.startswith("weights.")}
+    found = {"embedding.weight": weights["embedding.weight"]}
+    for place, layer in enumerate(layers):
+        start = f"blocks.{layer}."
+        found |= {
+            f"blocks.{place}.{k.removeprefix(start)}": v
+            for k, v in weights.items()
+            if k.startswith(start)
+        }
+    return {k: np.asarray(v) for k, v in found.items()}
 
 
 def _at_rate(config: TrainingConfig, times: float) -> TrainingConfig:

@@ -153,6 +153,12 @@ CLAIMS = (
         "windows with a learned gate to all before minus interleaved windows",
     ),
     _claim(
+        "S15",
+        "Structure transfers level by level",
+        "new runs that begin with the embedding and the two lowest levels of trained ones minus "
+        "the same with these two levels exchanged",
+    ),
+    _claim(
         "G1",
         "A sheaf-structured GPT out-performs a standard transformer of the same size, the best "
         "rival included",

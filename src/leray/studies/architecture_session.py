@@ -41,6 +41,12 @@ from leray.train.training import check_device
 
 Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 
+MOVES = {
+    "other seeds": (),
+    "two levels in their places": (0, 1),
+    "two levels exchanged": (1, 0),
+}
+"""Which trained layers the first ones of new runs begin as."""
 SEEN = frozenset({"90cfa253d87f01e040fa4927", "32de58c23ba4315e683488c1"})
 """WikiText-2's validation and test files and Tiny Shakespeare, by their digests as bytes: they
 chose what the study compares (docs/log.md), and there its claims replicate."""
@@ -117,6 +123,7 @@ def _run(
             files=files,
             part=part,
             drive=lambda c: folder.drive(c, key=key, workers=workers),
+            final=lambda c, shard: folder.state_of(c, key=key, shard=shard),
             label=label,
             report_windows=size.report_windows,
             device=request.device,
@@ -152,6 +159,11 @@ def _run(
             of = {v.name: v for v in all_variants(part.scale)}
             widths[part.scale.width] = more.train(of["plain transitions"])
         gaps |= _inner(trained, widths)
+        levels = trained["levels"]
+        moved = {n: screen.moved(levels, n, layers) for n, layers in MOVES.items()}
+        scratch, kept, exchanged = moved.values()
+        gaps["S15"] = _gap(kept, exchanged, draw)
+        gaps["levels moved"] = _gap(kept, scratch, draw)
     gaps |= _against_default(headline, draw)
     share = compute_share(
         headline["default"], shorter["default"], headline["baseline"], SIMULTANEOUS

@@ -7,7 +7,7 @@ the step's number, so that a run that was stopped goes on bit for bit on the CPU
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -68,6 +68,7 @@ class Training:
         report: Documents whose losses are read once, after the last step, where they begin, and
             how many windows of them are read (None for all).
         device: Where it runs.
+        given: Of the shards, weights by name that are not drawn but begin as these.
     """
 
     configs: tuple[TrainingConfig, ...]
@@ -79,9 +80,12 @@ class Training:
     report_starts: np.ndarray | None = None
     report_windows: int | None = None
     device: str = "cpu"
+    given: tuple[dict[str, np.ndarray], ...] = field(default=(), metadata={"added": True})
     name: str = "training"
 
     def __post_init__(self) -> None:
+        if self.given and len(self.given) != len(self.seeds):
+            raise ValueError("weights are given to every shard or to none")
         lengths = {(c.schedule.num_steps, c.schedule.interval) for c in self.configs}
         if len(self.configs) != len(self.seeds) or len(lengths) != 1:
             raise ValueError("every shard needs a seed, and all the same steps and interval")
@@ -98,7 +102,10 @@ class Training:
     def init(self, shard: int, key: Key) -> State:  # noqa: ARG002, the seed says which run it is
         seed = self.seeds[shard]
         model = Model(self.configs[shard].model, torch.Generator().manual_seed(seed))
-        return {"shard": shard, **_arrays("weights", model.state_dict())}
+        weights = model.state_dict()
+        for name, array in (self.given[shard] if self.given else {}).items():
+            weights[name].copy_(_tensor(array))
+        return {"shard": shard, **_arrays("weights", weights)}
 
     def step(self, state: State, step_index: int, key: Key) -> tuple[State, Samples]:  # noqa: ARG002
         shard = int(state["shard"])
