@@ -170,9 +170,10 @@ def test_identity_an_exact_cochain_is_the_coboundary():
     words = torch.cartesian_prod(torch.arange(5), torch.arange(5))
     rows = edges.rows_of(words)[0][:, 1]
     assert len(rows.unique()) == 25
+    (into,), (table,) = edges.maps.parameters(), edges.tables.parameters()
     with torch.no_grad():
-        edges.maps[0].weight.copy_(torch.eye(6))
-        edges.tables[0].weight[rows] = embedding[words[:, 1]] - embedding[words[:, 0]]
+        into.copy_(torch.eye(6))
+        table[rows] = embedding[words[:, 1]] - embedding[words[:, 0]]
     text = torch.randint(5, (2, 40), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(edges(text)[:, 1:], coboundary(embedding[text])[:, 1:])
 

@@ -299,17 +299,18 @@ class Model(nn.Module):
         if self.head is None:
             self.embedding.weight /= self.config.width**0.5
         if self.cochains is not None:
-            for into in self.cochains.maps:
-                into.weight.zero_()
+            for p in self.cochains.maps.parameters():
+                p.zero_()
         for block in self.blocks:
             assert isinstance(block, Block)
             block.forward_branch.down.weight.zero_()
-            if block.attention.out is not None:
-                block.attention.out.weight.zero_()
-            if self.config.flat_start and not block.recurs:
-                assert block.attention.turn is not None
+            attention = block.attention
+            if attention.out is not None:
+                attention.out.weight.zero_()
+            if self.config.flat_start and isinstance(attention, Attention):
+                assert attention.turn is not None
                 shape = (-1, 2, self.config.stalk_dim, self.config.width)
-                pairs = block.attention.turn.weight.view(shape)
+                pairs = attention.turn.weight.view(shape)
                 pairs[:, 1] = pairs[:, 0]
 
 
