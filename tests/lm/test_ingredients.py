@@ -85,6 +85,8 @@ def combinations(draw) -> dict:
         c["strides"] = (1,)
     if len(set(c["windows"])) == len(set(c["strides"])) == 1 and not recurs:
         c |= {"across_levels": False, "transitions": "none"}
+    if c["mixing"] == c["transitions"] == "none":  # one layer a level: its input is what is below
+        c["across_levels"] = False
     return c
 
 
@@ -93,7 +95,10 @@ SINGLE = [
     for name, values in SWITCHES.items()
     for value in values[1:]
     for base in (
-        {"windows": (2, 6, 0), **({"positions": "transport"} if name == "flat_start" else {})},
+        {
+            "windows": (2, 0, 0) if name == "across_levels" else (2, 6, 0),
+            **({"positions": "transport"} if name == "flat_start" else {}),
+        },
     )
 ]
 
@@ -119,6 +124,24 @@ def test_identity_no_ingredient_looks_ahead(choice, seed, t):
 @given(combinations(), st.integers(0, 99), st.integers(0, 12))
 def test_identity_no_combination_looks_ahead(choices, seed, t):
     check_causal(combination(choices), seed, t)
+
+
+STARTS = ("flat_start", "initialisation")
+"""Switches of what a model begins as, not of what it computes."""
+
+
+@pytest.mark.parametrize("choice", SINGLE, ids=str)
+def test_every_switch_changes_what_is_computed(choice):
+    """With equal weights other logits, or other weights."""
+    name = list(choice)[-1]
+    without = {k: v for k, v in choice.items() if k != name}
+    if name in STARTS or choice == {"windows": (2, 6, 0)}:
+        return
+    one, other = (awake(combination(c), 3) for c in (choice, without))
+    if one.state_dict().keys() == other.state_dict().keys():
+        other.load_state_dict(one.state_dict())
+        tokens = torch.arange(12)[None] % NUM_TOKENS
+        assert not torch.equal(one(tokens), other(tokens))
 
 
 @pytest.mark.parametrize("choice", SINGLE, ids=str)

@@ -153,6 +153,11 @@ class ModelConfig:
             (self.gluing and not local, "gluing", "a window"),
             (self.routing and not local, "routing", "a window"),
             (self.across_levels and self.num_levels < 2, "across_levels", "two windows"),
+            (
+                self.across_levels and not self._looks_below,
+                "across_levels",
+                "an upper level of two layers, transitions or mixing",
+            ),
             (self.transitions != "none" and self.num_levels < 2, "transitions", "two windows"),
         ]
         for wrong, name, needed in told:
@@ -170,6 +175,14 @@ class ModelConfig:
                 f"windows, strides and recurrent are those of {self.num_layers} layers at most; "
                 f"got {self.windows}, {self.strides} and {self.recurrent}"
             )
+
+    @property
+    def _looks_below(self) -> bool:
+        """Whether a layer of attention has another input than the end of the level below it."""
+        if self.transitions != "none" or self.mixing != "none":
+            return True
+        above = range(self.level_ends[0] + 1, self.num_layers) if self.level_ends else ()
+        return any(not self.recurs(i) and i - 1 not in self.level_ends for i in above)
 
     def window_of(self, layer: int) -> int | None:
         """None where a layer sees all before."""

@@ -116,7 +116,7 @@ class Size:
     report_windows: int | None = None
 
 
-_SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=8, num_steps=40)
+_SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=4, num_steps=40)
 _MIDDLE = Scale(width=96, num_layers=4, num_heads=3, context=256, num_sequences=8, num_steps=250)
 _LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=8, num_steps=1500)
 _WIDER = replace(_LARGE, width=192, num_heads=6, num_steps=500)

@@ -25,7 +25,10 @@ _INGREDIENTS = (
     ("Reading out every level helps", "levels with a loss each minus levels"),
     ("Lower levels should learn faster", "rates that fall with the level minus equal rates"),
     ("Higher levels should learn faster", "rates that rise with the level minus equal rates"),
-    ("Attention between levels helps", "keys and values of the level below minus one's own"),
+    (
+        "Attention between levels helps",
+        "two levels of two layers, the upper one with keys and values of the lower, minus its own",
+    ),
     ("The coboundary before attention helps", "token shift minus the baseline"),
     ("The cup gate helps", "a gate that sees the coboundary minus the baseline"),
     ("The constant sheaf's disagreement helps", "A v − v with tied maps minus the baseline"),

@@ -48,6 +48,7 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
     """
     w = max(2, context // 16)
     levels = {"windows": [*(min(context // 2, w * 2**i) for i in range(num_layers - 1)), 0]}
+    half = {"windows": [*[w] * (num_layers // 2), *[0] * (num_layers - num_layers // 2)]}
     woven = {"windows": [w, 0]}
     conv = {**woven, "mixing": "convolution"}
     plain = {**levels, "transitions": "plain"}
@@ -140,12 +141,13 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
             claim="I4",
             against="levels",
         ),
+        v("two levels", "windows, then all before", half, role="reference"),
         v(
             "across levels",
             "keys and values of the level below",
-            {**levels, "across_levels": True},
+            {**half, "across_levels": True},
             claim="I5",
-            against="levels",
+            against="two levels",
         ),
         v("coboundary", "shift before attention", {"mixing": "coboundary"}, claim="I6"),
         v("cup gate", "gate by the coboundary", {"feedforward": "cup"}, claim="I7"),
