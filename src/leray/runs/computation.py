@@ -180,7 +180,8 @@ def _settings(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that are not at their defaults.
 
     So a run goes on after a later version has given a configuration one more option, as long as
-    that is off by default.
+    that is off by default. A default that changes what is computed must not be changed without a
+    new name.
     """
     found = {}
     for f in dataclasses.fields(value):

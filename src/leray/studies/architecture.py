@@ -11,7 +11,7 @@ Protocol, the same for every variant:
    seeds at a larger scale; shorter runs of them, each with its own whole schedule: the loss
    against compute, and how much of it the default needs to reach the baseline's final loss.
 
-Differences are paired by seed and document (:mod:`leray.evidence.paired`).
+What comes out is compared in :mod:`leray.studies.architecture_differences`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,7 @@ from typing import Any
 import numpy as np
 
 from leray.errors import LerayError, nearest
-from leray.evidence.bootstrap import Interval
-from leray.evidence.paired import (
-    by_seed,
-    compute_to_reach,
-    crossed_interval,
-    sign_flip_p_value,
-    t_interval,
-)
+from leray.evidence.paired import by_seed
 from leray.lm.flops import train_flops_per_token
 from leray.runs.computation import Computation, State
 from leray.studies.variants import Tables, Variant, configured, variants
@@ -236,7 +229,7 @@ class Protocol:
             f"train-{trained.variant.name}", config, (trained.rate,) * self.part.num_seeds
         )
         given = []
-        for shard in range(self.part.num_seeds):
+        for shard in range(self.part.num_seeds if layers else 0):
             state = self.final(source, shard)
             if state is None:
                 raise LerayError(f"the weights of {source.name!r} are gone: start a new run")
@@ -244,7 +237,7 @@ class Protocol:
         seeds = tuple(range(MOVED_SEED, MOVED_SEED + self.part.num_seeds))
         rates = (trained.rate,) * self.part.num_seeds
         training = self._training(f"moved-{name}", config, rates, seeds)
-        curves = self.drive(replace(training, given=tuple(given) if layers else ()))
+        curves = self.drive(replace(training, given=tuple(given)))
         variant = replace(trained.variant, name=name, claim=None)
         return self._trained(variant, config, trained.rate, trained.tried, curves)
 
@@ -330,99 +323,6 @@ def _at_rate(config: TrainingConfig, times: float) -> TrainingConfig:
     o = config.optimizer
     faster = replace(o, rate=o.rate * times, matrix_rate=o.matrix_rate * times)
     return replace(config, optimizer=faster)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """What two models differ by, paired by seed and where it is a loss by document.
-
-    Args:
-        by_seed: Nats a token, or the units of the estimand.
-        interval: Over seeds; ``crossed``: over seeds and documents.
-        p_value: Two-sided, by sign flips over seeds.
-    """
-
-    name: str
-    against: str
-    by_seed: np.ndarray
-    interval: Interval
-    p_value: float
-    crossed: Interval | None = None
-
-
-def difference(
-    one: Trained, other: Trained, level: float, generator: np.random.Generator
-) -> Difference:
-    """Of the losses of two variants that were trained on the same seeds."""
-    gap = one.nats - other.nats
-    found = over_seeds(one.variant.name, other.variant.name, by_seed(gap, one.tokens), level)
-    return replace(found, crossed=crossed_interval(gap, one.tokens, level, generator))
-
-
-def over_seeds(name: str, against: str, values: np.ndarray, level: float) -> Difference:
-    """Of anything that every seed has one value of."""
-    return Difference(
-        name=name,
-        against=against,
-        by_seed=values,
-        interval=t_interval(values, level),
-        p_value=sign_flip_p_value(values),
-    )
-
-
-def last_composition(trained: Trained) -> np.ndarray:
-    """``[seeds]``: how far the transitions are from d d = 0 after training; 1 is chance."""
-    found = [c.composition for c in trained.curves]
-    return np.array([float(c[-1]) for c in found if c is not None])
-
-
-def composition_by_width(trained: dict[int, Trained], level: float) -> Difference:
-    """What every doubling of the width adds to the transitions' composition, by least squares."""
-    widths = np.log2(sorted(trained))
-    values = np.stack([last_composition(trained[w]) for w in sorted(trained)])
-    slopes = np.polyfit(widths, values, 1)[0]
-    name = ", ".join(map(str, sorted(trained)))
-    return over_seeds(f"widths {name}", "none", slopes, level)
-
-
-def leakage(trained: Trained, level: float) -> Difference:
-    """Correlation, over time, of what neighbouring levels' readouts gain at each interval.
-
-    What all seeds gain at an interval is taken off first: that training goes on is no leak. Were
-    the intervals of one level shuffled, the mean over all orders would be 0 exactly.
-    """
-    losses = np.stack([c.levels for c in trained.curves if c.levels is not None])
-    gains = -np.diff(losses, axis=1)
-    gains -= gains.mean(axis=0)
-    values = [
-        np.mean([np.corrcoef(run[:, i], run[:, i + 1])[0, 1] for i in range(run.shape[1] - 1)])
-        for run in gains
-    ]
-    return over_seeds(trained.variant.name, "time shuffled", np.array(values), level)
-
-
-def compute_share(
-    whole: Trained, shorter: dict[float, Trained], target: Trained, level: float
-) -> Interval | None:
-    """The share of the target's training FLOPs with which a model reaches the target's final loss.
-
-    None where a seed does not reach it with all of its own steps. The interval is over seeds, of
-    the logarithm; where a seed reaches it with the smallest budget already, no more is known than
-    an upper end.
-    """
-    fractions = sorted(shorter)
-    num_seeds = min(len(shorter[f].losses) for f in fractions)
-    runs = [*(shorter[f] for f in fractions), whole]
-    losses = np.stack([r.losses[:num_seeds] for r in runs], axis=1)
-    found = compute_to_reach(np.array([*fractions, 1.0]), losses, target.losses[:num_seeds])
-    if np.isnan(found).any():
-        return None
-    share = t_interval(np.log(found * whole.flops / target.flops), level)
-    estimate, low, high = (float(np.exp(x)) for x in (share.estimate, share.low, share.high))
-    kind = "Student's t over seeds, of the logarithm"
-    if (found == fractions[0]).any():
-        low, kind = 0.0, f"upper end only, {kind}"
-    return replace(share, estimate=estimate, low=low, high=high, kind=kind)
 
 
 def all_variants(scale: Scale) -> tuple[Variant, ...]:

@@ -19,22 +19,24 @@ from leray.evidence.verdict import Verdict, judge
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.studies.architecture import (
-    Difference,
     Part,
     Protocol,
     Scale,
     Size,
     Trained,
     all_variants,
+    size_named,
+)
+from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
+from leray.studies.architecture_differences import (
+    Difference,
     composition_by_width,
     compute_share,
     difference,
     last_composition,
     leakage,
     over_seeds,
-    size_named,
 )
-from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
 from leray.train.training import check_device
