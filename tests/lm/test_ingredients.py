@@ -138,8 +138,8 @@ def test_every_switch_changes_what_is_computed(choice):
     tokens = torch.arange(12)[None] % NUM_TOKENS
     own = one.state_dict().keys() - other.state_dict().keys()
     one.loss(tokens, tokens.roll(-1)).backward()
-    grads = {name: p.grad for name, p in one.named_parameters()}
-    assert all(grads[name] is not None and bool(grads[name].any()) for name in own)
+    felt = {n for n, p in one.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert own <= felt
     if one.state_dict().keys() == other.state_dict().keys():
         other.load_state_dict(one.state_dict())
         assert not torch.equal(one(tokens), other(tokens))
