@@ -40,6 +40,7 @@ SWITCHES = {
     "strides": ((1,), (1, 3)),
     "cochains": (0, 2),
     "forgetting": (False, True),
+    "gated": (False, True),
     "recurrent": ((False,), (True, False)),
     "across_levels": (False, True),
     "gluing": (False, True),

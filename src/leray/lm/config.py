@@ -48,6 +48,8 @@ class ModelConfig:
     rope_base: float = 10_000.0
     forgetting: bool = False
     """What attention sends is multiplied, a head, by factors read off the tokens between."""
+    gated: bool = False
+    """What attention brings is multiplied by silu of a map of its input, as in a recurrence."""
     mixing: Literal["none", "coboundary", "convolution"] = "none"
     """Of a branch's input with its neighbours: shift before attention; convolution before both."""
     kernel: int = 4
@@ -131,6 +133,7 @@ class ModelConfig:
         told = [
             (not attending and self.positions != "rotary", "positions", "attention"),
             (not attending and self.forgetting, "forgetting", "attention"),
+            (not attending and self.gated, "gated", "attention"),
             (not attending and self.values != "plain", "values", "attention"),
             (not attending and self.memory_block > 0, "memory_block", "attention"),
             (not attending and self.across_levels, "across_levels", "attention"),

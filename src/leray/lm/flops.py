@@ -80,5 +80,5 @@ def _transport(c: ModelConfig) -> float:
 
 def _transitions(c: ModelConfig) -> int:
     """Weights that a token passes: a plain map n², an exact one n²/2 + n²/4 + n²/2."""
-    per = c.width**2 if c.transitions == "plain" else 5 * c.width**2 // 4
+    per = 5 * c.width**2 // 4 if c.transitions == "exact" else c.width**2
     return (c.num_levels - 1) * per

@@ -11,7 +11,7 @@ level is a run of layers with the same window and stride.
 Source: Vaswani et al. (arXiv 1706.03762); Zhang and Sennrich, RMSNorm (arXiv 1910.07467); Su et
 al., RoPE (arXiv 2104.09864); Henry et al., QK-norm (arXiv 2010.04245); So et al., Primer, for
 squared ReLU (arXiv 2109.08668); Gemma 2, for the cap on logits (arXiv 2408.00118); Zhou et al.,
-Value residual learning (arXiv 2410.17897).
+Value residual learning (arXiv 2410.17897); Qiu et al., Gated attention (arXiv 2505.06708).
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Attention(nn.Module):
         if config.transports:
             vectors = config.num_transports * config.num_reflections
             self.turn = nn.Linear(config.width, vectors * config.stalk_dim, bias=False)
+        self.gate = nn.Linear(config.width, config.width, bias=False) if config.gated else None
         self.forget = Forgetting(config.width, config.num_heads) if config.forgetting else None
         mixed = config.values == "residual" and not all(config.recurs(i) for i in range(layer))
         self.mix = nn.Parameter(torch.tensor(0.5)) if mixed else None
@@ -106,7 +107,8 @@ class Attention(nn.Module):
             q, k = (self._moved(made.to_start, y, carried.turns) for y in (q, k))
             v = self._moved(made.to_start, v)
             y = self._moved(made.from_start, self._attend(q, k, v, x, carried))
-        return self._written(y)
+        y = y.transpose(1, 2).flatten(2)
+        return self._written(y if self.gate is None else y * F.silu(self.gate(x)))
 
     def _projected(self, x: Tensor, carried: Carried) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, the latter two of the level below where that is asked."""
@@ -145,7 +147,6 @@ class Attention(nn.Module):
         return y - v if self.config.values in ("disagreement", "tied_disagreement") else y
 
     def _written(self, y: Tensor) -> Tensor:
-        y = y.transpose(1, 2).flatten(2)
         if self.out is not None:
             return self.out(y)
         assert self.gain is not None

@@ -91,7 +91,7 @@ class Muon(torch.optim.Optimizer):
         """Move every matrix that has a gradient."""
         assert closure is None, "the loss is not evaluated again"
         alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
-        moved: list[tuple[Tensor, float, torch.Size, slice]] = []
+        moved: list[tuple[Tensor, float | Tensor, torch.Size, slice]] = []
         for group in self.param_groups:
             for p in (p for p in group["params"] if p.grad is not None):
                 if "momentum" not in self.state[p]:
@@ -106,7 +106,12 @@ class Muon(torch.optim.Optimizer):
         for p, rate, shape, places in moved:
             step = split(steps[shape][places].flatten(0, 1), p)
             wide = max(1, shape[0] / shape[1]) ** 0.5
-            p.mul_(1 - rate * self.decay).sub_(step, alpha=rate * wide)
+            if self.decay:
+                p.mul_(1 - rate * self.decay)
+            if isinstance(rate, Tensor):  # read where it lies, by a captured step
+                p.addcmul_(step, rate * wide, value=-1)
+            else:
+                p.sub_(step, alpha=rate * wide)
 
 
 def polar_factor(
@@ -124,12 +129,22 @@ def polar_factor(
     return (x.mT if tall else x).to(g.dtype)
 
 
-def optimizers_of(model: Model, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def optimizers_of(
+    model: Model, config: OptimizerConfig, *, captured: bool = False
+) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices of linear layers in blocks.
 
-    Every group has the rate that a schedule multiplies (``base``) and its ``level``, 0 for what
-    belongs to none.
+    Every group has its ``level``, 0 for what belongs to none.
+
+    Args:
+        captured: Rates are numbers in the device's memory, so that a step that was captured as a
+            graph reads those that were last written.
     """
+    device = model.embedding.weight.device
+
+    def written(rate: float) -> Any:
+        return torch.tensor(rate, device=device) if captured else rate
+
     groups: dict[tuple[bool, int, int], list[nn.Parameter]] = defaultdict(list)
     for name, p in model.named_parameters():
         in_block = name.startswith("blocks.")
@@ -139,10 +154,15 @@ def optimizers_of(model: Model, config: OptimizerConfig) -> list[torch.optim.Opt
     made: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     for (is_matrix, level, parts), params in groups.items():
         base = config.matrix_rate if is_matrix else config.rate
-        group = {"params": params, "lr": base, "base": base, "level": level, "parts": parts}
+        group = {"params": params, "lr": written(base), "level": level, "parts": parts}
         made[is_matrix].append(group)
     adamw = torch.optim.AdamW(
-        made[False], config.rate, (config.betas[0], config.betas[1]), weight_decay=0.0, fused=True
+        made[False],
+        lr=written(config.rate),
+        betas=(config.betas[0], config.betas[1]),
+        weight_decay=0.0,
+        fused=True,
+        capturable=captured,
     )
     return [adamw, Muon(made[True], config)] if made[True] else [adamw]
 

@@ -72,8 +72,13 @@ class _Section(Function):
     @staticmethod
     def forward(ctx: Any, kept: Tensor, b: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         kept, h = _time_first(kept), _time_first(b)
-        for now, before, factor in zip(h[1:].unbind(), h.unbind(), kept[1:].unbind(), strict=False):
-            now.addcmul_(factor, before)
+        if h.is_cuda:
+            h = _doubled(kept, h)
+        else:
+            for now, before, factor in zip(
+                h[1:].unbind(), h.unbind(), kept[1:].unbind(), strict=False
+            ):
+                now.addcmul_(factor, before)
         ctx.save_for_backward(kept, h)
         return h.transpose(0, 1)
 
@@ -82,11 +87,29 @@ class _Section(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         kept, h = ctx.saved_tensors
         grad_b = _time_first(grad)
-        steps = zip(grad_b.unbind(), grad_b[1:].unbind(), kept[1:].unbind(), strict=False)
-        for now, after, factor in reversed(list(steps)):
-            now.addcmul_(factor, after)
+        if h.is_cuda:
+            grad_b = _doubled(kept.roll(-1, 0).flip(0), grad_b.flip(0)).flip(0)
+        else:
+            steps = zip(grad_b.unbind(), grad_b[1:].unbind(), kept[1:].unbind(), strict=False)
+            for now, after, factor in reversed(list(steps)):
+                now.addcmul_(factor, after)
         grad_kept = nn.functional.pad(grad_b[1:] * h[:-1], (0, 0, 0, 0, 1, 0))
         return grad_kept.transpose(0, 1), grad_b.transpose(0, 1)
+
+
+def _doubled(kept: Tensor, b: Tensor) -> Tensor:
+    """The h with h_t − kept_t h_{t−1} = b_t, all tokens at once in log₂ t steps.
+
+    After each step h_t and the factor hold what the last 1, 2, 4, … tokens give. For devices on
+    which a start of a kernel costs more than its work (Hillis and Steele, Data parallel algorithms,
+    1986).
+    """
+    h, factor, reach = b, kept, 1
+    while reach < len(b):
+        h = torch.cat([h[:reach], torch.addcmul(h[reach:], factor[reach:], h[:-reach])])
+        factor = torch.cat([factor[:reach], factor[reach:] * factor[:-reach]])
+        reach *= 2
+    return h
 
 
 def _time_first(x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from leray.runs.computation import (
     State,
     configuration,
 )
-from leray.runs.executors import Executor, InProcess, Processes, Task
+from leray.runs.executors import Executor, InProcess, Processes, Task, Threads
 from leray.runs.progress import Advance, Progress, progress_line
 from leray.runs.seeds import Key
 from leray.runs.store import Store
@@ -69,7 +69,8 @@ def drive(
         computation: What to do; its ``name`` is unique within the store.
         store: Where finished steps are kept and looked for.
         key: The root of the randomness; steps draw from the children of ``computation.name``.
-        workers: Processes to use; more than the unfinished shards are not started.
+        workers: Processes to use, or threads where steps are a device's work; more than the
+            unfinished shards are not started.
         scheduler: The address of a Dask scheduler whose workers make the steps instead.
         progress: What a person sees; `no_progress` for nothing.
         on_step: Called with every step that is made, after it is stored.
@@ -180,7 +181,11 @@ def _executor(computation: Computation, key: Key, workers: int, scheduler: str |
         from leray.runs.dask_executor import DaskWorkers
 
         return DaskWorkers(computation, key, scheduler)
-    return InProcess(computation, key) if workers == 1 else Processes(computation, key, workers)
+    if workers == 1:
+        return InProcess(computation, key)
+    # A computation may say that its steps are a device's work, which one process feeds best.
+    kind = Threads if getattr(computation, "in_threads", False) else Processes
+    return kind(computation, key, workers)
 
 
 def _interrupted(work: _Work) -> Interrupted:

@@ -1,4 +1,4 @@
-"""Who makes the steps: this process, or several.
+"""Who makes the steps: this process, its threads, or several processes.
 
 An executor takes tasks while it has free slots and gives back finished steps in any order; the
 driver alone knows which step comes next. The numbers do not depend on the executor: every step is
@@ -15,6 +15,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
@@ -99,6 +100,32 @@ class InProcess:
     def close(self) -> None:
         """Give linear algebra its threads back."""
         self._threads.restore_original_limits()
+
+
+class Threads:
+    """Makes steps in threads of this process, for work that a device does."""
+
+    def __init__(self, computation: Computation, key: Key, workers: int) -> None:
+        self.slots = workers
+        self._computation = computation
+        self._key = key
+        self._limits = threadpool_limits(limits=1)
+        self._pool = ThreadPoolExecutor(workers)
+        self._in_hand: set[Future[Finished]] = set()
+
+    def submit(self, task: Task) -> None:
+        """Hand the task to a thread."""
+        self._in_hand.add(self._pool.submit(run_step, self._computation, self._key, task))
+
+    def collect(self) -> list[Finished]:
+        """Wait for tasks that are finished."""
+        done, self._in_hand = wait(self._in_hand, return_when=FIRST_COMPLETED)
+        return [task.result() for task in done]
+
+    def close(self) -> None:
+        """Wait for the steps in hand: a thread cannot be stopped."""
+        self._pool.shutdown(cancel_futures=True)
+        self._limits.restore_original_limits()
 
 
 class Processes:

@@ -52,7 +52,8 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
     woven = {"windows": [w, 0]}
     conv = {**woven, "mixing": "convolution"}
     plain = {**levels, "transitions": "plain"}
-    carried = {"recurrent": [*[True] * (num_layers - 1), False]}
+    deep = {"num_layers": 3 * num_layers // 2}
+    carried = {**deep, "recurrent": [True, True, False]}
     cochains = {"cochains": 2, "cochain_rows": 32 * width, "cochain_dim": max(1, width // 8)}
 
     def v(name: str, what: str, model: Mapping[str, Any], **more: Any) -> Variant:
@@ -68,6 +69,12 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
             "gated convolution",
             "interleaved, short convolutions, gated",
             {**conv, "feedforward": "swiglu"},
+            role="rival",
+        ),
+        v(
+            "deep convolution",
+            "gated convolution in half as many layers more, of less hidden width",
+            {**conv, "feedforward": "swiglu", **deep},
             role="rival",
         ),
         v("levels", "windows that grow with depth", levels, claim="S1"),
@@ -222,10 +229,18 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
             {"forgetting": True},
             claim="I12",
         ),
+        v("gated attention", "what attention brings is gated", {"gated": True}, claim="I13"),
         v(
             "default",
-            "sections from their coboundary, then attention that forgets; coboundary, cup gate",
-            {**carried, "forgetting": True, "mixing": "coboundary", "feedforward": "cup"},
+            "twice two sections from their coboundary and gated attention that forgets; "
+            "coboundary, cup gate",
+            {
+                **carried,
+                "forgetting": True,
+                "gated": True,
+                "mixing": "coboundary",
+                "feedforward": "cup",
+            },
             role="default",
             claim="G1",
         ),

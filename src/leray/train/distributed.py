@@ -223,6 +223,10 @@ class SharedLive(Live):
             register_fsdp_forward_method(model, "loss")
         return model
 
+    def captures(self) -> bool:
+        """No: what travels between processes is not captured."""
+        return False
+
     def share(self, rows: np.ndarray) -> np.ndarray:
         num = len(rows) // dist.get_world_size()
         return rows[dist.get_rank() * num : (dist.get_rank() + 1) * num]

@@ -84,10 +84,11 @@ def level_losses(
 ) -> np.ndarray:
     """``[levels]``: mean nats a token where each level's stream is read out, the last one last."""
     device = next(model.parameters()).device
-    sums, count = np.zeros(model.config.num_levels), 0
-    for done, (inputs, targets, owner) in enumerate(windows_of(tokens, starts, context, 1)):
+    sums, count, done = np.zeros(model.config.num_levels), 0, 0
+    for inputs, targets, owner in windows_of(tokens, starts, context, max(1, TOKENS // context)):
         if done >= max_windows:
             break
+        done += len(inputs)
         x, y = (torch.from_numpy(a).to(device) for a in (inputs, targets))
         watch: Watch = defaultdict(list)
         last = model(x, watch)

@@ -6,9 +6,11 @@ the step's number, so that a run that was stopped goes on bit for bit on the CPU
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import local
 
 import numpy as np
 import torch
@@ -19,7 +21,8 @@ from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.losses import training_loss
 from leray.lm.model import Model
-from leray.lm.optimizer import optimizers_of, schedule
+from leray.lm.optimizer import Muon, optimizers_of, schedule
+from leray.lm.settling import SettlingConfig
 from leray.lm.sharding import split, whole
 from leray.lm.transitions import ExactTransitions
 from leray.runs.computation import Samples, State
@@ -27,6 +30,7 @@ from leray.runs.seeds import Key
 from leray.train.allocator import keep_freed_memory
 from leray.train.configuration import TrainingConfig
 from leray.train.evaluation import Losses, document_losses, level_losses
+from leray.train.graphs import StepGraph, own_stream
 from leray.train.tokens import Batches
 
 TUNE_WINDOWS = 48
@@ -91,6 +95,11 @@ class Training:
             raise ValueError("every shard needs a seed, and all the same steps and interval")
 
     @property
+    def in_threads(self) -> bool:
+        """A device is fed by threads: processes would take turns on it."""
+        return torch.device(self.device).type == "cuda"
+
+    @property
     def num_shards(self) -> int:
         return len(self.seeds)
 
@@ -110,13 +119,21 @@ class Training:
     def step(self, state: State, step_index: int, key: Key) -> tuple[State, Samples]:  # noqa: ARG002
         shard = int(state["shard"])
         config = self.configs[shard]
-        live = self.live(config)
-        live.load(state)
+        with own_stream(torch.device(self.device)):
+            live = self.live(config)
+            live.config = config
+            live.load(state)
+            samples = self._interval(live, step_index, self.seeds[shard])
+            return {"shard": shard, **live.state()}, samples
+
+    def _interval(self, live: Live, step_index: int, seed: int) -> Samples:
+        """The steps of an interval, and what is measured after them."""
+        config = live.config
         s, data = config.schedule, config.data
-        batches = Batches(self.tokens, data.context, data.num_sequences, self.seeds[shard])
+        batches = Batches(self.tokens, data.context, data.num_sequences, seed)
         first = step_index * s.interval
         steps = range(first, min(first + s.interval, s.num_steps))
-        told = np.array([live.train(batches, k) for k in steps])
+        told = live.train_all(batches, steps)
         live.open_windows()  # what is measured, and kept, sees all that it may
         tune = document_losses(
             live.model, self.tune, self.tune_starts, data.context, max_windows=TUNE_WINDOWS
@@ -136,7 +153,7 @@ class Training:
                 live.model, self.report, self.report_starts, data.context, self.report_windows
             )
             samples |= {"report_nats": read.nats, "report_tokens": read.counts}
-        return {"shard": shard, **live.state()}, samples
+        return samples
 
     def live(self, config: TrainingConfig) -> Live:
         """What makes the steps of a shard."""
@@ -162,14 +179,20 @@ class Training:
         ]
 
 
+_OWN = local()
+"""Of each thread: its model, and what it was made for."""
+
+
 class Live:
     """A model and its optimisers in the device's memory, between two states."""
 
     def __init__(self, config: TrainingConfig, device: str) -> None:
         keep_freed_memory()
         self.config, self.device = config, torch.device(device)
+        self.captured = self.captures()
+        self.graphs: dict[tuple[int | None, ...], StepGraph] = {}
         self.model = self.placed(Model(config.model, torch.Generator()).to(self.device))
-        self.optimizers = optimizers_of(self.model, config.optimizer)
+        self.optimizers = optimizers_of(self.model, config.optimizer, captured=self.captured)
         self.parameters = list(self.model.parameters())
         self.loss = training_loss
         if config.schedule.compile:
@@ -183,12 +206,23 @@ class Live:
             for name, tensor in own.items():
                 tensor.copy_(split(_tensor(arrays[f"weights.{name}"]), tensor))
         for i, optimizer in enumerate(self.optimizers):
-            optimizer.state.clear()
             for j, p in enumerate(_parameters(optimizer)):
                 start = f"moments.{i}.{j}."
                 found = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-                if found:
-                    optimizer.state[p] = {k: split(_tensor(v), p) for k, v in found.items()}
+                self._load_moments(optimizer, p, {k: _tensor(v) for k, v in found.items()})
+
+    def _load_moments(
+        self, optimizer: torch.optim.Optimizer, p: Tensor, found: dict[str, Tensor]
+    ) -> None:
+        """In their place where they have one: a captured step knows no other."""
+        own = optimizer.state.get(p, {})
+        if found and not own:
+            optimizer.state[p] = {k: split(v, p) for k, v in found.items()}
+        for name, tensor in own.items():
+            if found:
+                tensor.copy_(split(found[name], p))
+            else:
+                tensor.zero_()
 
     def state(self) -> State:
         """What `load` takes."""
@@ -198,38 +232,73 @@ class Live:
                 state |= _arrays(f"moments.{i}.{j}", optimizer.state.get(p, {}))
         return state
 
-    def train(self, batches: Batches, step: int) -> tuple[float, float]:
-        """One step: the cross-entropy before it, nats a token, and the norm of its gradient.
+    def train_all(self, batches: Batches, steps: range) -> np.ndarray:
+        """Make these steps: ``[steps, 2]``, the cross-entropy before each, and its gradient's norm.
 
         Raises:
-            LerayError: The loss is not finite.
+            LerayError: A loss is not finite.
         """
-        config = self.config
-        self._prepare(step)
+        if self.captured:
+            return self._replayed(batches, steps)
+        told = []
+        for k in steps:
+            self._prepare(k)
+            loss, norm = self._gradients(*self._rows(*batches.at(k)))
+            told.append((float(loss), float(norm)))
+            _check_finite(*told[-1], k, batches.seed)
+            self._move()
+        return np.array(told)
+
+    def _replayed(self, batches: Batches, steps: range) -> np.ndarray:
+        """As `train_all`, every step one start of a graph; what is not finite is found at the end.
+
+        A step of a small model is a thousand kernels, and to start them one by one takes ten times
+        as long as they do.
+        """
+        told = torch.empty(len(steps), 2, device=self.device)
+        rows = [np.stack([np.stack(x) for x in batches.at(k)]) for k in steps]
+        given = torch.from_numpy(np.stack(rows)).to(self.device)
+        for i, k in enumerate(steps):
+            self._prepare(k)
+            windows = tuple(getattr(b.attention, "window", None) for b in self.model.blocks)
+            if windows not in self.graphs:
+                self.graphs[windows] = StepGraph(self, given[i])
+            told[i] = self.graphs[windows].replay(given[i])
+        found = told.double().cpu().numpy()
+        for k, (loss, norm) in zip(steps, found, strict=True):
+            _check_finite(loss, norm, k, batches.seed)
+        return found
+
+    def make_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """A step without its preparation: ``[2]``, the cross-entropy and its gradient's norm."""
+        loss, norm = self._gradients(inputs, targets)
+        self._move()
+        return torch.stack([loss, norm])
+
+    def _rows(self, *rows: np.ndarray) -> Iterator[Tensor]:
+        return (torch.from_numpy(self.share(x)).to(self.device) for x in rows)
+
+    def _gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The cross-entropy, and the norm of the gradient that is now in place, clipped."""
+        config, losses = self.config, []
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         parts = config.schedule.accumulate
-        rows = (torch.from_numpy(self.share(x)).to(self.device) for x in batches.at(step))
-        inputs, targets = (x.chunk(parts) for x in rows)
-        losses = []
-        for i in range(parts):
+        for i, (x, y) in enumerate(zip(inputs.chunk(parts), targets.chunk(parts), strict=True)):
             with self.part(is_last=i == parts - 1):
                 with _autocast(config.schedule.precision, self.device):
-                    minimised, own = self.loss(self.model, inputs[i], targets[i], config.loss)
+                    minimised, own = self.loss(self.model, x, y, config.loss)
                 (minimised / parts).backward()
             losses.append(own)
-        loss = float(self.mean(torch.stack(losses).mean()))
         clip = config.optimizer.clip or 1e30
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, clip)))
-        if not np.isfinite(loss) or not np.isfinite(norm):
-            raise LerayError(
-                f"the loss is {loss} and its gradient's norm {norm} at step {step:,}, batch "
-                f"{step:,} of seed {batches.seed}: nothing of this interval is kept; lower "
-                "matrix_rate or rate, or raise warmup_frac, in a new run"
-            )
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, clip))
+        return self.mean(torch.stack(losses).mean()), norm
+
+    def _move(self) -> None:
         for optimizer in self.optimizers:
             optimizer.step()
         if isinstance(self.model.transitions, ExactTransitions):
             self.model.transitions.retract()
-        return loss, norm
 
     def open_windows(self) -> None:
         """Every layer sees what its configuration says."""
@@ -237,6 +306,11 @@ class Live:
             block.attention.window = self.config.model.window_of(i)  # pyright: ignore
 
     # What several processes do otherwise; see leray.train.distributed.
+
+    def captures(self) -> bool:
+        """Whether steps are captured as graphs; the exactness loss takes spectra, which are not."""
+        c = self.config
+        return self.device.type == "cuda" and not (c.schedule.compile or c.loss.exactness)
 
     def placed(self, model: Model) -> Model:
         """Where the weights lie."""
@@ -255,15 +329,19 @@ class Live:
         return nullcontext()
 
     def _prepare(self, step: int) -> None:
-        """Rates and windows of this step, and no gradients."""
+        """Rates and windows of this step."""
         config, model = self.config, self.model
         num = config.schedule.num_steps
         at = schedule(config.optimizer, step, num)
         for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+            is_muon = isinstance(optimizer, Muon)
+            base = config.optimizer.matrix_rate if is_muon else config.optimizer.rate
             for group in optimizer.param_groups:
                 opened = config.settling.rate(group["level"], config.model.num_levels, step / num)
-                group["lr"] = group["base"] * at * opened
+                if self.captured:
+                    group["lr"].fill_(base * at * opened)
+                else:
+                    group["lr"] = base * at * opened
         if config.settling.local_first:
             for i, block in enumerate(model.blocks):
                 own = config.model.window_of(i)
@@ -272,10 +350,23 @@ class Live:
                 )
 
 
-@lru_cache(maxsize=1)
 def live_model(config: TrainingConfig, device: str) -> Live:
-    """The model of this process: every use loads a state first, so that sharing is safe."""
-    return Live(config, device)
+    """The model of this thread: every use loads a state first, so that sharing is safe.
+
+    It serves every configuration that differs in rates and lengths alone.
+    """
+    o, s = config.optimizer, config.schedule
+    alike = replace(
+        config,
+        optimizer=replace(o, rate=1.0, matrix_rate=1.0, warmup_frac=0.0, decay_frac=0.0),
+        schedule=replace(s, num_steps=1, interval=1),
+        settling=SettlingConfig(),
+    )
+    if getattr(_OWN, "key", None) != (alike, device):
+        _OWN.key = _OWN.live = None  # the old one's memory is free before the new one takes any
+        _OWN.live = Live(config, device)
+        _OWN.key = alike, device
+    return _OWN.live
 
 
 def loaded(config: TrainingConfig, state: State, device: str = "cpu") -> Model:
@@ -284,6 +375,15 @@ def loaded(config: TrainingConfig, state: State, device: str = "cpu") -> Model:
     names = model.state_dict()
     model.load_state_dict({k: _tensor(state[f"weights.{k}"]) for k in names}, assign=True)
     return model.to(device)
+
+
+def _check_finite(loss: float, norm: float, step: int, seed: int) -> None:
+    if not np.isfinite(loss) or not np.isfinite(norm):
+        raise LerayError(
+            f"the loss is {loss} and its gradient's norm {norm} at step {step:,}, batch "
+            f"{step:,} of seed {seed}: nothing of this interval is kept; lower "
+            "matrix_rate or rate, or raise warmup_frac, in a new run"
+        )
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
