@@ -25,7 +25,7 @@ from leray.lm.model import Attention, Carried, Model
 from leray.lm.pointwise import rotated, turns_of
 from leray.lm.recurrence import section
 from leray.lm.sections import SectionMemory
-from leray.lm.transitions import ExactTransitions
+from leray.lm.transitions import ExactTransitions, nearest_frame
 
 NUM_TOKENS = 11
 
@@ -216,6 +216,21 @@ def test_identity_a_section_has_the_given_coboundary():
     assert torch.autograd.gradcheck(section, (a.requires_grad_(), b.requires_grad_()))
 
 
+@pytest.mark.parametrize("time", [1, 2, 7, 16])
+def test_oracle_sections_at_once_are_those_token_by_token(monkeypatch, time):
+    """What a device computes in log₂ t steps, forward and backward."""
+    a = torch.sigmoid(drawn(0, 2, time, 3)).requires_grad_()
+    b = drawn(1, 2, time, 3).requires_grad_()
+
+    def found() -> tuple[torch.Tensor, ...]:
+        h = section(a, b)
+        return h, *torch.autograd.grad(h, (a, b), drawn(2, 2, time, 3))
+
+    one_by_one = found()
+    monkeypatch.setattr("leray.lm.recurrence._at_once", lambda _: True)
+    torch.testing.assert_close(found(), one_by_one, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.bfloat16, 0.02)])
 def test_forgetting_is_a_product_over_the_tokens_between(window, dtype, close):
@@ -362,6 +377,13 @@ def test_identity_transitions_are_an_exact_complex():
     assert float((maps[1:] @ maps[:-1]).abs().max()) < 1e-14
     x = drawn(2, 2, 5, 8)
     torch.testing.assert_close(layer(x, 1).detach(), x @ maps[1].mT)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (2, 8, 8), (12, 5)])
+def test_oracle_the_nearest_frame_is_the_polar_factor(shape):
+    x = torch.linalg.qr(drawn(0, *shape)).Q + 0.05 * drawn(1, *shape)
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    torch.testing.assert_close(nearest_frame(3 * x), u @ v, rtol=0, atol=1e-14)
 
 
 def test_transitions_stay_a_complex_while_they_are_trained():

@@ -1,6 +1,7 @@
 """The page of verdicts: every run's own, and those on simulated conversations once."""
 
 from leray.report.ledger import Judged, ledger
+from leray.studies.architecture_claims import claim as architecture_claim
 from leray.studies.claims import claim
 
 
@@ -26,3 +27,23 @@ def test_what_runs_repeat_of_the_simulation_stands_once() -> None:
     assert "`22222222`" in page
     other = ledger([judged("a", "11111111", 0.6), judged("b", "22222222", 0.7)])
     assert other.count("| 1,000 simulated |") == 2
+
+
+def test_runs_of_both_studies_stand_in_one_page() -> None:
+    g1 = architecture_claim("G1")
+    row = {
+        "claim": "G1", "statement": g1.statement, "data": "text", "status": "replication",
+        "verdict": "supported", "estimate": -0.05, "interval": None, "n": 8, "note": "at width 9", "level": 0.99,
+        "method": "paired",
+    }  # fmt: skip
+    result = {
+        "study": "architecture", "data": {"name": "text"}, "preset": "screen", "seed": 0,
+        "verdicts": [row],
+    }  # fmt: skip
+    page = ledger(
+        [judged("a", "11111111", 0.6), Judged(result=result, date="2026-11-23", manifest="3" * 64)]
+    )
+    assert "| text | **supported**<br>at width 9 | -0.05 | – | 8 |" in page
+    assert page.index("## M1 ") < page.index("## G1 ") < page.index("## The runs")
+    alone = ledger([judged("a", "11111111", 0.6)])
+    assert "## G1 " not in alone

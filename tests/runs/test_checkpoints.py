@@ -16,6 +16,7 @@ from run_computations import AutoregressiveChain, ResampledMean
 from leray.errors import LerayError
 from leray.runs import FolderStore, Key, MemoryStore, drive, no_progress
 from leray.runs.computation import Finished, configuration
+from leray.runs.store import _encode, _read, _Record
 
 KEY = Key.root(7)
 CHAIN = AutoregressiveChain(num_shards=2, num_steps=5)
@@ -70,6 +71,19 @@ def test_states_are_kept_for_two_steps_only(tmp_path: Path) -> None:
         b"state.x" in (tmp_path / "chain" / f"0-{s}.safetensors").read_bytes() for s in range(5)
     ]
     assert with_state == [False, False, False, True, True]
+
+
+def test_a_finished_shard_needs_no_state(tmp_path: Path) -> None:
+    """Identity: samples alone give the result, and no step is made again."""
+    store = FolderStore(tmp_path)
+    expected = quietly(CHAIN, store)
+    for path in (tmp_path / "chain").glob("*"):
+        record = _read(path)
+        assert record is not None
+        path.write_bytes(_encode(_Record(record.configuration, None, record.samples)))
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "chain").glob("*")}
+    np.testing.assert_array_equal(quietly(CHAIN, store), expected)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "chain").glob("*")} == before
 
 
 @pytest.mark.parametrize("folder", [False, True])

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,31 @@ def test_any_number_of_workers_gives_the_same_bits(
     expected = plainly(computation)
     for workers, store in ((1, MemoryStore()), (2, FolderStore(tmp_path)), (3, MemoryStore())):
         np.testing.assert_array_equal(quietly(computation, store, workers), expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class InThreads:
+    """A computation whose steps threads of this process make."""
+
+    of: AutoregressiveChain | Troubled
+    in_threads = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.of, name)
+
+
+def test_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identity: for work that a device does; no process is started."""
+    monkeypatch.setattr("leray.runs.driver.Processes", None)
+    chain = AutoregressiveChain()
+    found = quietly(InThreads(chain), MemoryStore(), 3)
+    np.testing.assert_array_equal(found, plainly(chain))
+
+
+def test_an_error_in_a_thread_comes_through_and_keeps_what_is_done(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError, match="step 2 divides by zero"):
+        quietly(InThreads(Troubled(trouble="error")), FolderStore(tmp_path), 2)
+    assert (tmp_path / "troubled" / "1-1.safetensors").exists()
 
 
 def test_the_resampled_mean_has_its_standard_error() -> None:

@@ -48,7 +48,8 @@ def test_every_claim_has_one_variant_and_its_opponent():
 
 def test_sizes_that_there_are_not():
     with pytest.raises(
-        LerayError, match="preset must be one of quick, screen, headline, full; got 'quik'"
+        LerayError,
+        match="preset must be one of quick, screen, headline, narrow, wide, full; got 'quik'",
     ):
         size_named("quik")
 

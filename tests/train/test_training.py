@@ -17,6 +17,7 @@ from leray.lm.model import Model
 from leray.lm.optimizer import Muon, OptimizerConfig, optimizers_of, polar_factor, schedule
 from leray.lm.settling import SettlingConfig, level_of_layer
 from leray.runs import Key, MemoryStore, drive, no_progress
+from leray.runs.computation import configuration
 from leray.train.checkpoint import Trained, load_trained, save_trained
 from leray.train.configuration import TrainingConfig, configuration_of, tables_of
 from leray.train.evaluation import document_losses
@@ -162,6 +163,36 @@ def test_rates_rise_stay_and_fall_to_zero():
     assert np.all(np.diff(found[:10]) > 0)
     assert np.all(np.diff(found[60:]) < 0)
     assert 0 < found[-1] < 0.03
+
+
+def test_a_run_may_go_on_on_another_device():
+    here, there = (training(configured(), device=d) for d in ("cpu", "cuda"))
+    assert configuration(here, Key.root(0)) == configuration(there, Key.root(0))
+    assert (here.in_threads, there.in_threads) == (False, True)
+
+
+def test_identity_a_rate_may_lie_in_memory():
+    """As captured steps read it: the same step of Muon, to rounding."""
+    moved = []
+    for rate in (0.1, torch.tensor(0.1)):
+        p = torch.nn.Parameter(torch.eye(20, 32))
+        p.grad = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
+        Muon([{"params": [p], "lr": rate}], OptimizerConfig(weight_decay=0.1)).step()
+        moved.append(p.detach())
+    torch.testing.assert_close(*moved)
+
+
+def test_a_state_without_moments_begins_them_anew():
+    """Whatever the model in memory was left with."""
+    config = configured()
+    computation = training(config)
+    start = computation.init(0, Key.root(0))
+    first, _ = computation.step(start, 0, Key.root(0))
+    computation.step(first, 1, Key.root(0))
+    again, _ = computation.step(start, 0, Key.root(0))
+    assert first.keys() == again.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(again[name], value)
 
 
 def test_windows_open_and_levels_wait():

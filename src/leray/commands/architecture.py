@@ -17,11 +17,12 @@ class StudyArchitecture:
 
     Args:
         text: A file, a pattern of files, a folder, or stdlib.
-        preset: quick (minutes), headline, screen, or both: full (hours, resumable).
+        preset: quick (minutes); screen, headline, narrow, wide, or full: all four (hours,
+            resumable).
         seed: Of the resamples; training has seeds of its own.
         out: The run's folder, new or empty; by default one below runs/.
         resume: Go on with the run in this folder; its own settings hold.
-        device: cpu, cuda, cuda:1.
+        device: cpu, cuda, cuda:1. By default cpu, or where the run that goes on began.
         workers: Processes; the numbers do not depend on it. By default one a core.
         json: One JSON object on stdout.
     """
@@ -31,7 +32,7 @@ class StudyArchitecture:
     seed: int = 0
     out: Path | None = None
     resume: Path | None = None
-    device: str = "cpu"
+    device: str | None = None
     workers: int | None = None
     json: bool = False
 
@@ -43,10 +44,15 @@ class StudyArchitecture:
         if self.resume is not None:
             self._refuse_beside_resume()
         request = ArchitectureRequest(
-            text=self.text, preset=self.preset, seed=self.seed, device=self.device
+            text=self.text, preset=self.preset, seed=self.seed, device=self.device or "cpu"
         )
         result, folder = run_architecture(
-            request, out=self.out, resume=self.resume, workers=self.workers, publish=publish
+            request,
+            out=self.out,
+            resume=self.resume,
+            workers=self.workers,
+            publish=publish,
+            device=self.device,
         )
         if self.json:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))
@@ -55,7 +61,7 @@ class StudyArchitecture:
 
     def _refuse_beside_resume(self) -> None:
         default = StudyArchitecture()
-        names = ("text", "preset", "seed", "out", "device")
+        names = ("text", "preset", "seed", "out")
         given = [f"--{n}" for n in names if getattr(self, n) != getattr(default, n)]
         if given:
             raise LerayError(

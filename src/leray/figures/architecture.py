@@ -15,6 +15,7 @@ from leray.figures.style import (
     ORANGE,
     PURPLE,
     QUIET,
+    SKY,
     VERMILLION,
     Picture,
     bare,
@@ -30,6 +31,7 @@ _LOOKS = (
     ("^", GREEN, "-."),
     ("v", PURPLE, ":"),
     ("D", VERMILLION, "-"),
+    ("P", SKY, "--"),
 )
 """Marker, colour and line of the headline models, in their order."""
 
@@ -82,7 +84,7 @@ def curves(result: dict[str, Any], details: dict[str, Any]) -> Picture:
     with house_style():
         figure = canvas(3.3)
         axes = place(figure, 0.75, 0.95, 0.2, 0.15)
-        for row, (marker, colour, line) in zip(rows, _LOOKS, strict=False):
+        for row, (marker, colour, line) in zip(rows, _LOOKS, strict=True):
             curve = details["curves"][row["method"]]
             spent = np.array(curve["steps"]) * tokens * row["flops_per_token"] / 1e12
             axes.plot(

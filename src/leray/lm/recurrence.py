@@ -72,7 +72,7 @@ class _Section(Function):
     @staticmethod
     def forward(ctx: Any, kept: Tensor, b: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         kept, h = _time_first(kept), _time_first(b)
-        if h.is_cuda:
+        if _at_once(h):
             h = _doubled(kept, h)
         else:
             for now, before, factor in zip(
@@ -87,7 +87,7 @@ class _Section(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         kept, h = ctx.saved_tensors
         grad_b = _time_first(grad)
-        if h.is_cuda:
+        if _at_once(h):
             grad_b = _doubled(kept.roll(-1, 0).flip(0), grad_b.flip(0)).flip(0)
         else:
             steps = zip(grad_b.unbind(), grad_b[1:].unbind(), kept[1:].unbind(), strict=False)
@@ -97,12 +97,16 @@ class _Section(Function):
         return grad_kept.transpose(0, 1), grad_b.transpose(0, 1)
 
 
+def _at_once(x: Tensor) -> bool:
+    """Whether starting a kernel costs more than its work."""
+    return x.is_cuda
+
+
 def _doubled(kept: Tensor, b: Tensor) -> Tensor:
     """The h with h_t − kept_t h_{t−1} = b_t, all tokens at once in log₂ t steps.
 
-    After each step h_t and the factor hold what the last 1, 2, 4, … tokens give. For devices on
-    which a start of a kernel costs more than its work (Hillis and Steele, Data parallel algorithms,
-    1986).
+    After each step h_t and the factor hold what the last 1, 2, 4, … tokens give (Hillis and Steele,
+    Data parallel algorithms, 1986).
     """
     h, factor, reach = b, kept, 1
     while reach < len(b):

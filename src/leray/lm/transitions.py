@@ -75,7 +75,7 @@ class ExactTransitions(nn.Module):
         for frame in (self.first, self.frames, self.last):
             x = frame.double()
             if frame.is_cuda:
-                frame.copy_(_nearest_frame(x))
+                frame.copy_(nearest_frame(x))
             else:
                 u, _, v = torch.linalg.svd(x, full_matrices=False)
                 frame.copy_(u @ v)
@@ -87,7 +87,7 @@ class ExactTransitions(nn.Module):
         return sees, arrives
 
 
-def _nearest_frame(x: Tensor) -> Tensor:
+def nearest_frame(x: Tensor) -> Tensor:
     """The polar factor of x, no wider than high, of singular values in [σ/50, σ] for some σ.
 
     Every step of X ← X (3 − XᵀX) / 2 brings singular values in (0, √3) nearer to 1: small ones half

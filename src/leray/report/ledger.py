@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from leray.errors import LerayError
+from leray.evidence.verdict import Claim
 from leray.figures import numbers
 from leray.report.judged import UNITS, was_judged
+from leray.studies.architecture_claims import CLAIMS as MODELS
 from leray.studies.claims import CLAIMS
 
 Row = dict[str, Any]
@@ -52,28 +54,16 @@ class Judged:
             "seed": self.result["seed"],
             "date": self.date,
             "manifest": self.manifest,
-            "verdicts": self.result["verdicts"] + self.result["simulated"],
+            "verdicts": self.result["verdicts"] + self.result.get("simulated", []),
         }
 
 
 def ledger(runs: list[Judged]) -> str:
     """Markdown: a table of all verdicts, then each claim with its data, then the runs."""
-    rows = [(run, row) for run in runs for row in run.result["verdicts"]] + _simulated(runs)
-    lines = [
-        "# Verdicts",
-        "",
-        "Made by `leray verdicts RUN…` from the runs named at the end; nothing here is typed by "
-        "hand. Intervals are simultaneous over the nine claims. *Confirmatory*: the data shaped "
-        "neither the claim nor the design; *replication*: they did, or other verdicts on them were "
-        "known when the claim was fixed. Verdicts on simulated conversations follow from what was "
-        "planted in them. M9 takes the largest gain of all fitted methods as its estimate, and the "
-        "largest lower end among them, that of the surest, as the lower end of its interval.",
-        "",
-    ]
-    for claim in CLAIMS:
-        about = [(run, row) for run, row in rows if row["claim"] == claim.id]
-        lines += [f"## {claim.id} {claim.statement}", "", f"Estimated: {claim.estimand}.", ""]
-        lines += [_table(about) if about else "No run has judged it.", ""]
+    lines = ["# Verdicts", ""]
+    for is_architecture, claims, intro in ((False, CLAIMS, _MEMORY), (True, MODELS, _MODELS)):
+        own = [r for r in runs if (r.result.get("study") == "architecture") == is_architecture]
+        lines += _judged(own, claims, intro, "seeds" if is_architecture else "conversations")
     lines += ["## The runs", "", "| data | preset | seed | date | hash of the manifest |"]
     lines += ["|---|---|---|---|---|"]
     lines += [
@@ -84,19 +74,48 @@ def ledger(runs: list[Judged]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_MEMORY = (
+    "Made by `leray verdicts RUN…` from the runs named at the end; nothing here is typed by hand. "
+    "Intervals are simultaneous over the nine claims. *Confirmatory*: the data shaped neither the "
+    "claim nor the design; *replication*: they did, or other verdicts on them were known when the "
+    "claim was fixed. Verdicts on simulated conversations follow from what was planted in them. M9 "
+    "takes the largest gain of all fitted methods as its estimate, and the largest lower end among "
+    "them, that of the surest, as the lower end of its interval."
+)
+_MODELS = (
+    "Made by `leray verdicts RUN…` from the runs named at the end; nothing here is typed by hand. "
+    "A claim is supported where its whole interval is beyond its margin and refuted where none of "
+    "it is. Intervals are Student's t over seeds, simultaneous over the claims. *Confirmatory* and "
+    "*replication* say whether the text had chosen what is compared."
+)
+
+
+def _judged(runs: list[Judged], claims: tuple[Claim, ...], intro: str, n_is: str) -> list[str]:
+    """The claims of one study, each with its data; nothing without runs of it."""
+    if not runs:
+        return []
+    rows = [(run, row) for run in runs for row in run.result["verdicts"]] + _simulated(runs)
+    lines = [intro, ""]
+    for claim in claims:
+        about = [(run, row) for run, row in rows if row["claim"] == claim.id]
+        lines += [f"## {claim.id} {claim.statement}", "", f"Estimated: {claim.estimand}.", ""]
+        lines += [_table(about, n_is) if about else "No run has judged it.", ""]
+    return lines
+
+
 def _simulated(runs: list[Judged]) -> list[tuple[Judged, Row]]:
     """Verdicts on simulated conversations, those that several runs repeat once: by the first."""
     kept: list[tuple[Judged, Row]] = []
     for run in runs:
-        for row in run.result["simulated"]:
+        for row in run.result.get("simulated", []):
             if all(row != other for _, other in kept):
                 kept.append((run, row))
     return kept
 
 
-def _table(about: list[tuple[Judged, Row]]) -> str:
+def _table(about: list[tuple[Judged, Row]], n_is: str) -> str:
     head = (
-        "| data | verdict | estimate | interval | conversations | status | date | run |\n"
+        f"| data | verdict | estimate | interval | {n_is} | status | date | run |\n"
         + "|---" * 8
         + "|"
     )

@@ -109,7 +109,8 @@ def configuration(computation: Computation, key: Key) -> Configuration:
 
     Numbers and options stand as they are; data, and texts that are long, as their SHA-256. Two
     configurations are equal exactly when every field and the key are. A field that a later version
-    added, which has ``metadata={"added": True}``, counts only where it is not at its default.
+    added, which has ``metadata={"added": True}``, counts only where it is not at its default; one
+    with ``metadata={"counts": False}``, such as a device, changes how sums are rounded, no more.
 
     Raises:
         TypeError: The computation is no dataclass, or a field holds what cannot be compared.
@@ -120,7 +121,7 @@ def configuration(computation: Computation, key: Key) -> Configuration:
     fields = {
         f.name: getattr(computation, f.name)
         for f in dataclasses.fields(computation)
-        if f.name in settings or "added" not in f.metadata
+        if f.metadata.get("counts", True) and (f.name in settings or "added" not in f.metadata)
     }
     described = {name: _described(value) for name, value in fields.items()}
     shape = {"num_shards": str(computation.num_shards), "num_steps": str(computation.num_steps)}

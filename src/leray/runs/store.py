@@ -104,7 +104,10 @@ class FolderStore:
     def load(
         self, name: str, configuration: Configuration, shard: int, num_steps: int
     ) -> tuple[list[Samples], State | None]:
-        """The longest run of whole files from step 0 on whose last one carries a state."""
+        """The longest run of whole files from step 0 on whose last one carries a state.
+
+        Where all steps are there, the state is not needed, and may have been taken out.
+        """
         samples: list[Samples] = []
         usable, last_state = 0, None
         for step in range(num_steps):
@@ -115,6 +118,8 @@ class FolderStore:
             samples.append(record.samples)
             if record.state is not None:
                 usable, last_state = step + 1, record.state
+        if len(samples) == num_steps:
+            return samples, last_state if usable == num_steps else None
         return samples[:usable], last_state
 
     def save(self, name: str, configuration: Configuration, finished: Finished) -> None:

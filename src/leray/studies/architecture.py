@@ -97,6 +97,7 @@ class Size:
         num_short_seeds: Of these.
         others: More scales for the headline models.
         defects: More scales at which the transitions of the screen are trained.
+        ablations: Whether the screen trains the default without each of its parts.
         report_windows: Of the report split that are read; None for all.
     """
 
@@ -106,14 +107,13 @@ class Size:
     num_short_seeds: int = 4
     others: tuple[Part, ...] = ()
     defects: tuple[Part, ...] = ()
+    ablations: bool = True
     report_windows: int | None = None
 
 
 _SMALL = Scale(width=64, num_layers=4, num_heads=2, context=128, num_sequences=4, num_steps=40)
 _MIDDLE = Scale(width=96, num_layers=4, num_heads=3, context=256, num_sequences=8, num_steps=250)
 _LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=8, num_steps=1500)
-_WIDER = replace(_LARGE, width=192, num_heads=6, num_steps=500)
-
 _SCREEN = Part(scale=_MIDDLE, num_seeds=8)
 _DEFECTS = tuple(
     replace(_SCREEN, scale=replace(_MIDDLE, width=w, num_heads=h), rates=(0.5, 1.0))
@@ -123,21 +123,23 @@ _HEADLINE = Size(
     screen=None,
     headline=Part(scale=_LARGE, num_seeds=8, tune_frac=0.25),
     fractions=(1 / 12, 1 / 6, 1 / 3, 2 / 3),
-    others=tuple(
-        Part(scale=s, num_seeds=4, rates=(0.5, 1.0), tune_frac=0.25)
-        for s in (replace(_MIDDLE, num_steps=500), _WIDER)
-    ),
+)
+_NARROW, _WIDE = (
+    Part(scale=replace(_MIDDLE, width=w, num_heads=w // 32), num_seeds=4) for w in (64, 192)
 )
 SIZES = {
     "quick": Size(
         screen=Part(scale=_SMALL, num_seeds=3, rates=(0.5, 1.5)),
         fractions=(0.5, 0.75),
         num_short_seeds=3,
+        ablations=False,
         report_windows=128,
     ),
     "screen": Size(screen=_SCREEN, fractions=(0.5,), defects=_DEFECTS),
     "headline": _HEADLINE,
-    "full": replace(_HEADLINE, screen=_SCREEN, defects=_DEFECTS),
+    "narrow": Size(screen=None, headline=_NARROW),
+    "wide": Size(screen=None, headline=_WIDE),
+    "full": replace(_HEADLINE, screen=_SCREEN, defects=_DEFECTS, others=(_NARROW, _WIDE)),
 }
 
 

@@ -43,6 +43,16 @@ _INGREDIENTS = (
         "factors read off the tokens between minus the baseline",
     ),
     ("A gate on what attention brings helps", "silu of a map of its input minus the baseline"),
+    *(
+        (f"In the default {part}", f"the default minus the same {without}")
+        for part, without in (
+            ("the recurrences help", "with short windows in their places"),
+            ("the forgetting of attention helps", "without"),
+            ("the coboundary before attention helps", "without"),
+            ("the coboundary in the gate helps", "with a gate that does not see it"),
+            ("the gate on what attention brings helps", "without"),
+        )
+    ),
 )
 
 

@@ -94,10 +94,12 @@ def compute_share(
 ) -> Interval | None:
     """The share of the target's training FLOPs with which a model reaches the target's final loss.
 
-    None where a seed does not reach it with all of its own steps. The interval is over seeds, of
-    the logarithm; where a seed reaches it with the smallest budget already, no more is known than
-    an upper end.
+    None without shorter runs, or where a seed does not reach it with all of its own steps. The
+    interval is over seeds, of the logarithm; where a seed reaches it with the smallest budget
+    already, no more is known than an upper end.
     """
+    if not shorter:
+        return None
     fractions = sorted(shorter)
     num_seeds = min(len(shorter[f].losses) for f in fractions)
     runs = [*(shorter[f] for f in fractions), whole]

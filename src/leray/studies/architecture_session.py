@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,12 @@ def run_architecture(
     resume: Path | None,
     workers: int | None,
     publish: Publish,
+    device: str | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run the study, or go on with one; returns its result as JSON has it, and its folder.
+
+    Args:
+        device: Where a run goes on; None for where it began.
 
     Raises:
         LerayError: For what a user can mend; what was finished stays in the folder.
@@ -102,6 +106,7 @@ def run_architecture(
         if folder.study != "architecture":
             raise LerayError(f"{resume} holds a run of {folder.study!r:.60}, not 'architecture'")
         request = ArchitectureRequest.of(folder.config, resume / "config.toml")
+        request = request if device is None else replace(request, device=device)
     size = size_named(request.preset)
     check_device(request.device, "float32")
     texts = read_texts(request.text)
@@ -153,6 +158,7 @@ def _run(
     if screen is not None:
         known = headline if screen is main else {}
         every = all_variants(screen.part.scale)
+        every = [v for v in every if size.ablations or v.role != "ablation"]
         trained = {v.name: known.get(v.name) or screen.train(v) for v in every}
         gaps = _differences(trained, draw)
         widths = {screen.part.scale.width: trained["plain transitions"]}
@@ -223,12 +229,13 @@ def _compared(protocol: Protocol) -> dict[str, Trained]:
 def _differences(
     trained: dict[str, Trained], generator: np.random.Generator
 ) -> dict[str, Difference]:
-    """Every variant less the one it is compared with."""
+    """Every variant less the one it is compared with; of an ablation, that one less it."""
     found = {}
     for name, t in trained.items():
         if t.variant.role in ("baseline", "default"):
             continue
-        found[name] = _gap(t, trained[t.variant.against], generator)
+        pair = t, trained[t.variant.against]
+        found[name] = _gap(*(pair[::-1] if t.variant.role == "ablation" else pair), generator)
     return found
 
 
@@ -286,7 +293,7 @@ def _verdicts(
         judged = {
             v.claim: (gaps[v.name], scale)
             for v in all_variants(scale)
-            if v.claim is not None and v.role != "default"
+            if v.claim is not None and v.role != "default" and v.name in gaps
         }
         judged |= {c.id: (gaps[c.id], scale) for c in CLAIMS if c.id in gaps}
     judged["G1"] = (gaps[f"default against {rival}"], main.part.scale)

@@ -29,12 +29,15 @@ class Variant:
         name: In tables and files.
         what: In words.
         changes: To the tables of the baseline.
-        claim: That it is judged by, with the variant ``against``; none for references.
+        claim: That it is judged by, with the variant ``against``; none for references. An ablation
+            is what its part of the default is compared with.
     """
 
     name: str
     what: str
-    role: Literal["baseline", "rival", "ingredient", "reference", "default"] = "ingredient"
+    role: Literal["baseline", "rival", "ingredient", "reference", "default", "ablation"] = (
+        "ingredient"
+    )
     changes: Tables = field(default_factory=dict)
     claim: str | None = None
     against: str = "baseline"
@@ -53,7 +56,15 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
     conv = {**woven, "mixing": "convolution"}
     plain = {**levels, "transitions": "plain"}
     deep = {"num_layers": 3 * num_layers // 2}
-    carried = {**deep, "recurrent": [True, True, False]}
+    default = {
+        **deep,
+        "recurrent": [True, True, False],
+        "forgetting": True,
+        "gated": True,
+        "mixing": "coboundary",
+        "feedforward": "cup",
+    }
+    local = {k: v for k, v in default.items() if k != "recurrent"} | {"windows": [w, w, 0]}
     cochains = {"cochains": 2, "cochain_rows": 32 * width, "cochain_dim": max(1, width // 8)}
 
     def v(name: str, what: str, model: Mapping[str, Any], **more: Any) -> Variant:
@@ -234,15 +245,24 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
             "default",
             "twice two sections from their coboundary and gated attention that forgets; "
             "coboundary, cup gate",
-            {
-                **carried,
-                "forgetting": True,
-                "gated": True,
-                "mixing": "coboundary",
-                "feedforward": "cup",
-            },
+            default,
             role="default",
             claim="G1",
+        ),
+        *(
+            v(f"without {part}", what, model, role="ablation", against="default", claim=claim)
+            for part, what, model, claim in (
+                ("recurrence", "short windows in its place", local, "I14"),
+                ("forgetting", "attention to all before", {**default, "forgetting": False}, "I15"),
+                ("coboundary", "no shift before attention", {**default, "mixing": "none"}, "I16"),
+                (
+                    "cup",
+                    "a gate that sees no coboundary",
+                    {**default, "feedforward": "swiglu"},
+                    "I17",
+                ),
+                ("gate", "attention without a gate", {**default, "gated": False}, "I18"),
+            )
         ),
     )
 

@@ -71,7 +71,7 @@ class Training:
         tune: The tuning split, and where its documents begin.
         report: Documents whose losses are read once, after the last step, where they begin, and
             how many windows of them are read (None for all).
-        device: Where it runs.
+        device: Where it runs; a run may go on elsewhere.
         given: Of the shards, weights by name that are not drawn but begin as these.
     """
 
@@ -83,7 +83,7 @@ class Training:
     report: np.ndarray | None = None
     report_starts: np.ndarray | None = None
     report_windows: int | None = None
-    device: str = "cpu"
+    device: str = field(default="cpu", metadata={"counts": False})
     given: tuple[dict[str, np.ndarray], ...] = field(default=(), metadata={"added": True})
     name: str = "training"
 
