@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from leray.lm.model import Model, ModelConfig
 from leray.lm.pointwise import rotated, turns_of
+from leray.train.evaluation import look_of
 
 POSITIONS = ("rotary", "transport", "none")
 
@@ -128,3 +130,22 @@ def test_flat_start_refuses_odd_reflections_and_rotary_positions():
         ModelConfig(num_tokens=5, positions="transport", num_reflections=3, flat_start=True)
     with pytest.raises(ValueError, match="flat_start has no effect without positions = transport"):
         ModelConfig(num_tokens=5, flat_start=True)
+
+
+def test_oracle_the_look_of_a_model_is_its_windows():
+    """Uniform weights, for the queries are zero: of a window of w, d/w lie within d tokens."""
+    config = ModelConfig(
+        num_tokens=7, width=8, num_layers=3, windows=(8, 0, 16), recurrent=(False, True, False)
+    )
+    model = Model(config, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for block in model.blocks:
+            for name, p in block.named_parameters():
+                if name.endswith("temperature"):
+                    p.zero_()
+    tokens, starts = np.arange(200) % 7, np.array([0, 100, 200])
+    look = look_of(model, tokens, starts, 32)
+    assert look.layers == (0, 2)
+    assert look.within == (1, 2, 4, 8, 16)
+    np.testing.assert_allclose(look.shares[0], [1 / 8, 2 / 8, 4 / 8, 1, 1], rtol=1e-5)
+    np.testing.assert_allclose(look.shares[1], [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], rtol=1e-5)

@@ -33,8 +33,8 @@ def test_runs_of_both_studies_stand_in_one_page() -> None:
     g1 = architecture_claim("G1")
     row = {
         "claim": "G1", "statement": g1.statement, "data": "text", "status": "replication",
-        "verdict": "supported", "estimate": -0.05, "interval": None, "n": 8, "note": "at width 9", "level": 0.99,
-        "method": "paired",
+        "verdict": "supported", "estimate": -0.05, "interval": None, "n": 8, "note": "at width 9",
+        "level": 0.99, "method": "paired",
     }  # fmt: skip
     result = {
         "study": "architecture", "data": {"name": "text"}, "preset": "screen", "seed": 0,

@@ -102,11 +102,11 @@ def show(result: dict[str, Any], folder: Path) -> None:
             "–" if ends is None else f"[{ends[0]:+.4f}, {ends[1]:+.4f}]",
         )
     console.print(verdicts)
-    share = result["compute_share"]
-    if share is not None:
-        console.print(
-            f"the default reaches the baseline's final loss with {share['estimate']:.0%} of its "
-            "training FLOPs"
-        )
+    for kind, share in result["compute_share"].items():
+        if share is not None:
+            console.print(
+                "the default reaches the baseline's final loss with "
+                f"{share['estimate']:.0%} of its {'training FLOPs' if kind == 'flops' else kind}"
+            )
     console.print(f"report: {plain(str(folder / 'report.html'))}", markup=False)
     sys.stderr.flush()

@@ -38,7 +38,9 @@ _LOOKS = (
 
 def draw(result: dict[str, Any], details: dict[str, Any]) -> dict[str, Picture]:
     """All of them by name."""
-    pictures = (forest(result), curves(result, details), budgets(result, details), gains(result))
+    pictures = [forest(result), curves(result, details), budgets(result, details), gains(result)]
+    if details.get("looks"):
+        pictures.append(looks(result, details))
     return {p.name: p for p in pictures}
 
 
@@ -127,12 +129,13 @@ def budgets(result: dict[str, Any], details: dict[str, Any]) -> Picture:
         whole = steps * details["budgets"]["baseline"][0]["flops_per_token"] / 1e12
         _log_axis(axes, [r["fraction"] * whole for r in details["budgets"]["baseline"]])
         figure.legend(loc="lower left", ncols=3, bbox_to_anchor=(0.05, 0.0))
-        share = result["compute_share"]
+        share, other = (result["compute_share"][k] for k in ("flops", "seconds"))
         reached = (
             "The default does not reach the baseline's final loss in every seed."
             if share is None
             else "The default reaches the baseline's final loss with "
-            f"{share['estimate']:.0%} of its operations."
+            f"{share['estimate']:.0%} of its operations"
+            + (f" and {other['estimate']:.0%} of its seconds." if other else ".")
         )
         return to_picture(
             figure,
@@ -182,6 +185,54 @@ def gains(result: dict[str, Any]) -> Picture:
             alt="At the last scale: "
             + "; ".join(f"against {d['against']} {d['estimate']:+.3f}" for d in last)
             + ".",
+        )
+
+
+def looks(result: dict[str, Any], details: dict[str, Any]) -> Picture:
+    """How far back every layer of attention looks, a model a panel."""
+    models = details["looks"]
+    with house_style():
+        figure = canvas(2.75)
+        panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+        figure.subplots_adjust(left=0.13, right=0.98, bottom=0.36, top=0.88, wspace=0.12)
+        named: dict[int, Any] = {}
+        for axes, (name, look) in zip(panels, models.items(), strict=True):
+            for layer, shares in zip(look["layers"], look["shares"], strict=True):
+                marker, colour, line = _LOOKS[layer % len(_LOOKS)]
+                (named[layer],) = axes.plot(
+                    look["within"], shares, line, marker=marker, markersize=3, color=colour
+                )
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(look["within"][::3], [str(d) for d in look["within"][::3]])
+            axes.set_xticks([], minor=True)
+            axes.set_title(name, fontsize=8.5)
+            axes.grid(axis="y")
+        panels[0].set(ylabel="share of the weight", ylim=(0, 1.03))
+        figure.supxlabel("within so many tokens, itself included", fontsize=8.5, y=0.17)
+        figure.legend(
+            [named[i] for i in sorted(named)], [f"layer {i + 1}" for i in sorted(named)],
+            loc="lower left", ncols=6, bbox_to_anchor=(0.05, 0.0), fontsize=7,
+        )  # fmt: skip
+        half = {
+            n: [min((d for d, x in zip(v["within"], s, strict=True) if x >= 0.5), default=None)
+                for s in v["shares"]]
+            for n, v in models.items()
+        }  # fmt: skip
+        told = "; ".join(
+            f"{n} {', '.join('beyond' if d is None else str(d) for d in v)}"
+            for n, v in half.items()
+        )
+        loads = models.get("routing", {}).get("load", ())
+        gates = ", ".join(f"{x:.0%}" for x in loads)
+        return to_picture(
+            figure,
+            name="looks",
+            title="Where each layer looks",
+            caption=f"{_data(result)} Weight of attention by distance, means over heads and the "
+            "second halves of windows of the tuning split; the first seed. Layers without a line "
+            "are recurrences."
+            + (f" Routing shows its windows; gates to all before: {gates}." if gates else ""),
+            alt=f"Distance within which half of the weight lies, by layer: {told}.",
         )
 
 

@@ -44,7 +44,8 @@ CAP = 15.0
 """The largest size of a logit."""
 
 Watch = defaultdict[str, list[Tensor]]
-"""What a pass shows of itself where it is asked: ``levels``, ``disagreement``, ``load``."""
+"""What a pass shows of itself where it is asked: ``levels``, ``disagreement``, ``load``; where it
+holds that name already, the weights of every layer of ``attention``, ``[b, h, t, s]``."""
 
 
 @dataclass(slots=True)
@@ -131,11 +132,11 @@ class Attention(nn.Module):
         plain = q, k
         if self.forget is not None:
             q, k = self.forget(q, k, x)
-        if self.config.gluing and self.window is not None:
-            y, disagreement = glued_attention(q, k, sent, self.window)
-            carried.show("disagreement", disagreement)
-        else:
-            y = causal_attention(q, k, sent, self.window, self.stride)
+        y = self._weighted(q, k, sent, carried)
+        if carried.watch is not None and "attention" in carried.watch:
+            each = torch.eye(q.shape[-2], dtype=q.dtype, device=q.device)
+            each = each.expand(*q.shape[:-1], -1)  # the mean of unit vectors is the weights
+            carried.show("attention", self._weighted(q, k, each, carried))
         if self.route is not None:
             gate = torch.sigmoid(self.route(x)).transpose(1, 2).unsqueeze(-1)
             carried.show("load", gate.mean())
@@ -145,6 +146,13 @@ class Attention(nn.Module):
         if self.config.values == "rotated":
             return rotated(y, carried.turns, -1)
         return y - v if self.config.values in ("disagreement", "tied_disagreement") else y
+
+    def _weighted(self, q: Tensor, k: Tensor, v: Tensor, carried: Carried) -> Tensor:
+        if not self.config.gluing or self.window is None:
+            return causal_attention(q, k, v, self.window, self.stride)
+        y, disagreement = glued_attention(q, k, v, self.window)
+        carried.show("disagreement", disagreement)
+        return y
 
     def _written(self, y: Tensor) -> Tensor:
         if self.out is not None:

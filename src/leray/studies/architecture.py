@@ -16,11 +16,14 @@ What comes out is compared in :mod:`leray.studies.architecture_differences`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 
 from leray.errors import LerayError, nearest
 from leray.evidence.paired import by_seed
@@ -28,8 +31,10 @@ from leray.lm.flops import train_flops_per_token
 from leray.runs.computation import Computation, State
 from leray.studies.variants import Tables, Variant, configured, variants
 from leray.train.configuration import TrainingConfig
-from leray.train.tokens import TokenFiles
-from leray.train.training import Curve, Training, num_parameters, weightless
+from leray.train.evaluation import Look, look_of
+from leray.train.graphs import own_stream
+from leray.train.tokens import Batches, TokenFiles
+from leray.train.training import Curve, Live, Training, loaded, num_parameters, weightless
 
 Drive = Callable[[Computation[Any]], Any]
 Final = Callable[[Computation[Any], int], State | None]
@@ -242,6 +247,41 @@ class Protocol:
         curves = self.drive(replace(training, given=tuple(given)))
         variant = replace(trained.variant, name=name, claim=None)
         return self._trained(variant, config, trained.rate, trained.tried, curves)
+
+    def look(self, trained: Trained) -> Look | None:
+        """Where the first seed's model looks on the tuning split; None where its weights are gone.
+
+        That is so in an archive of samples alone.
+        """
+        config = self._config(trained.variant, self.part.scale)
+        rates = (trained.rate,) * self.part.num_seeds
+        state = self.final(self._training(f"train-{trained.variant.name}", config, rates), 0)
+        if state is None:
+            return None
+        model = loaded(config, state)
+        split, starts = self.files.splits["tune"], self.files.starts["tune"]
+        return look_of(model, split, starts, self.part.scale.context)
+
+    def seconds_a_step(self, trained: Sequence[Trained], num_rounds: int = 5) -> dict[str, float]:
+        """Medians of steps taken in turn, after one each that is not counted.
+
+        Seconds of the processor where it does the work, else by the clock.
+        """
+        clock = time.process_time if self.device == "cpu" else time.perf_counter
+        configs = [self._config(t.variant, self.part.scale) for t in trained]
+        data = configs[0].data
+        batches = Batches(self.files.splits["train"], data.context, data.num_sequences, TUNE_SEED)
+        found = np.empty((num_rounds + 1, len(configs)))
+        with own_stream(torch.device(self.device)):
+            lives = [Live(c, self.device) for c in configs]
+            for k, (i, live) in product(range(num_rounds + 1), enumerate(lives)):
+                started = clock()
+                live.train_all(batches, range(k, k + 1))
+                found[k, i] = clock() - started
+        return {
+            t.variant.name: float(s)
+            for t, s in zip(trained, np.median(found[1:], axis=0), strict=True)
+        }
 
     def tried(self, variant: Variant) -> dict[float, float]:
         """The loss on the tuning split at every rate."""

@@ -90,9 +90,12 @@ def leakage(trained: Trained, level: float) -> Difference:
 
 
 def compute_share(
-    whole: Trained, shorter: dict[float, Trained], target: Trained, level: float
+    whole: Trained, shorter: dict[float, Trained], target: Trained, level: float, cost: float
 ) -> Interval | None:
-    """The share of the target's training FLOPs with which a model reaches the target's final loss.
+    """The share of the target's training cost with which a model reaches the target's final loss.
+
+    Args:
+        cost: Of a token of the model, relative to the target's.
 
     None without shorter runs, or where a seed does not reach it with all of its own steps. The
     interval is over seeds, of the logarithm; where a seed reaches it with the smallest budget
@@ -107,7 +110,7 @@ def compute_share(
     found = compute_to_reach(np.array([*fractions, 1.0]), losses, target.losses[:num_seeds])
     if np.isnan(found).any():
         return None
-    share = t_interval(np.log(found * whole.flops / target.flops), level)
+    share = t_interval(np.log(found * cost), level)
     estimate, low, high = (float(np.exp(x)) for x in (share.estimate, share.low, share.high))
     kind = "Student's t over seeds, of the logarithm"
     if (found == fractions[0]).any():

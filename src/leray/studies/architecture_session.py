@@ -173,9 +173,15 @@ def _run(
         gaps["S15"] = _gap(kept, exchanged, draw)
         gaps["levels moved"] = _gap(kept, scratch, draw)
     gaps |= _against_default(headline, draw)
-    share = compute_share(
-        headline["default"], shorter["default"], headline["baseline"], SIMULTANEOUS
-    )
+    default, baseline = headline["default"], headline["baseline"]
+    seconds = main.seconds_a_step(list(headline.values()))
+    shares = {
+        kind: compute_share(default, shorter["default"], baseline, SIMULTANEOUS, cost)
+        for kind, cost in (
+            ("flops", default.flops / baseline.flops),
+            ("seconds", seconds["default"] / seconds["baseline"]),
+        )
+    }
     source = f"{request.text}, {files.splits['train'].size:,} tokens to train on"
     rival = main.best_rival()
     verdicts = _verdicts(gaps, rival, source, files.digest in SEEN, main, screen)
@@ -198,7 +204,8 @@ def _run(
         "headline": [_row(t) for t in headline.values()],
         "differences": [_gap_row(n, gap) for n, gap in gaps.items() if gap.crossed is not None],
         "gains": gains,
-        "compute_share": None if share is None else _interval_row(share),
+        "compute_share": {k: None if x is None else _interval_row(x) for k, x in shares.items()},
+        "seconds_a_step": seconds,
         "weights": None,
         "methods": [
             {"name": n, "seconds": round(s, 3), "claimed": None} for n, s in folder.seconds.items()
@@ -210,6 +217,7 @@ def _run(
             n: [c.composition.tolist() for c in t.curves if c.composition is not None]
             for n, t in trained.items()
         },
+        "looks": {n: look for n, look in _looks(screen or main, trained).items() if look},
         "curves": {name: _curves(t) for name, t in (headline | trained).items()},
         "budgets": _budgets(headline, shorter),
     }
@@ -367,6 +375,17 @@ def _verdict_row(v: Verdict) -> dict[str, Any]:
     row = asdict(v)
     ends = [_finite(x) for x in v.interval or ()]
     return row | {"interval": None if None in ends else ends}
+
+
+LOOKED_AT = ("baseline", "levels", "routing", "default")
+
+
+def _looks(protocol: Protocol, trained: dict[str, Trained]) -> dict[str, dict[str, Any] | None]:
+    looks = {n: protocol.look(trained[n]) for n in LOOKED_AT if n in trained}
+    return {
+        n: None if look is None else asdict(look) | {"shares": look.shares.tolist()}
+        for n, look in looks.items()
+    }
 
 
 def _curves(t: Trained) -> dict[str, Any]:

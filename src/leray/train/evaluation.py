@@ -78,6 +78,50 @@ def document_losses(
     return Losses(nats, counts)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where a model looks.
+
+    Args:
+        layers: Those of attention, by number.
+        within: Distances in tokens, 1 for the token itself.
+        shares: ``[layers, distances]``, of the weight that falls within: means over heads and over
+            the tokens of the second half of every window.
+        load: The mean gate to all before, by routed layer.
+    """
+
+    layers: tuple[int, ...]
+    within: tuple[int, ...]
+    shares: np.ndarray
+    load: tuple[float, ...]
+
+
+@torch.no_grad()
+def look_of(model: Model, tokens: np.ndarray, starts: np.ndarray, context: int) -> Look:
+    """Where a model looks in the first windows of a text, at distances 1, 2, 4, …, context / 2.
+
+    Cost: one forward pass with dense attention.
+    """
+    device = next(model.parameters()).device
+    inputs, _, _ = next(windows_of(tokens, starts, context, max(1, TOKENS // context)))
+    watch: Watch = defaultdict(list, attention=[])
+    model(torch.from_numpy(inputs).to(device), watch)
+    within = tuple(2**i for i in range(int(math.log2(context))))
+    at = torch.arange(context, device=device)
+    shares = []
+    for weights in watch["attention"]:
+        late = weights[:, :, context // 2 :]
+        near = [(at[context // 2 :, None] - at < d) * late for d in within]
+        shares.append([float(x.sum(-1).mean()) for x in near])
+    config = model.config
+    return Look(
+        layers=tuple(i for i in range(config.num_layers) if not config.recurs(i)),
+        within=within,
+        shares=np.array(shares),
+        load=tuple(float(x) for x in watch["load"]),
+    )
+
+
 @torch.no_grad()
 def level_losses(
     model: Model, tokens: np.ndarray, starts: np.ndarray, context: int, max_windows: int
