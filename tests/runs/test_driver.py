@@ -6,7 +6,6 @@ import dataclasses
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -48,28 +47,24 @@ def test_any_number_of_workers_gives_the_same_bits(
         np.testing.assert_array_equal(quietly(computation, store, workers), expected)
 
 
-@dataclasses.dataclass(frozen=True)
-class InThreads:
-    """A computation whose steps threads of this process make."""
-
-    of: AutoregressiveChain | Troubled
+class ChainInThreads(AutoregressiveChain):
     in_threads = True
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.of, name)
+
+class TroubledInThreads(Troubled):
+    in_threads = True
 
 
 def test_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Identity: for work that a device does; no process is started."""
     monkeypatch.setattr("leray.runs.driver.Processes", None)
-    chain = AutoregressiveChain()
-    found = quietly(InThreads(chain), MemoryStore(), 3)
-    np.testing.assert_array_equal(found, plainly(chain))
+    found = quietly(ChainInThreads(), MemoryStore(), 3)
+    np.testing.assert_array_equal(found, plainly(AutoregressiveChain()))
 
 
 def test_an_error_in_a_thread_comes_through_and_keeps_what_is_done(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="step 2 divides by zero"):
-        quietly(InThreads(Troubled(trouble="error")), FolderStore(tmp_path), 2)
+        quietly(TroubledInThreads(trouble="error"), FolderStore(tmp_path), 2)
     assert (tmp_path / "troubled" / "1-1.safetensors").exists()
 
 

@@ -242,8 +242,10 @@ def _differences(
     for name, t in trained.items():
         if t.variant.role in ("baseline", "default"):
             continue
-        pair = t, trained[t.variant.against]
-        found[name] = _gap(*(pair[::-1] if t.variant.role == "ablation" else pair), generator)
+        one, other = t, trained[t.variant.against]
+        if t.variant.role == "ablation":
+            one, other = other, one
+        found[name] = _gap(one, other, generator)
     return found
 
 

@@ -42,13 +42,13 @@ class StepGraph:
             weights = list(live.model.state_dict().values())
             before = [x.detach().clone() for x in [*weights, *_moments(live)]]
             # A first step makes what is made once: moments, and the workspaces of libraries.
-            live.make_step(*self._rows)
+            live.make_step(self._rows)
             moments = _moments(live)
             stream = torch.cuda.current_stream(live.device)
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                self._told = live.make_step(*self._rows)
+                self._told = live.make_step(self._rows)
             with torch.no_grad():
                 for x in moments:
                     x.zero_()

@@ -6,7 +6,6 @@ the step's number, so that a run that was stopped goes on bit for bit on the CPU
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -243,9 +242,12 @@ class Live:
         told = []
         for k in steps:
             self._prepare(k)
-            loss, norm = self._gradients(*self._rows(*batches.at(k)))
-            told.append((float(loss), float(norm)))
-            _check_finite(*told[-1], k, batches.seed)
+            inputs, targets = (
+                torch.from_numpy(self.share(x)).to(self.device) for x in batches.at(k)
+            )
+            loss, norm = (float(x) for x in self._gradients(inputs, targets))
+            _check_finite(loss, norm, k, batches.seed)
+            told.append((loss, norm))
             self._move()
         return np.array(told)
 
@@ -256,8 +258,8 @@ class Live:
         as long as they do.
         """
         told = torch.empty(len(steps), 2, device=self.device)
-        rows = [np.stack([np.stack(x) for x in batches.at(k)]) for k in steps]
-        given = torch.from_numpy(np.stack(rows)).to(self.device)
+        rows = np.array([batches.at(k) for k in steps])
+        given = torch.from_numpy(rows).to(self.device)
         for i, k in enumerate(steps):
             self._prepare(k)
             windows = tuple(getattr(b.attention, "window", None) for b in self.model.blocks)
@@ -269,14 +271,11 @@ class Live:
             _check_finite(loss, norm, k, batches.seed)
         return found
 
-    def make_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """A step without its preparation: ``[2]``, the cross-entropy and its gradient's norm."""
-        loss, norm = self._gradients(inputs, targets)
+    def make_step(self, rows: Tensor) -> Tensor:
+        """A step on inputs and targets: ``[2]``, the cross-entropy and its gradient's norm."""
+        loss, norm = self._gradients(rows[0], rows[1])
         self._move()
         return torch.stack([loss, norm])
-
-    def _rows(self, *rows: np.ndarray) -> Iterator[Tensor]:
-        return (torch.from_numpy(self.share(x)).to(self.device) for x in rows)
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy, and the norm of the gradient that is now in place, clipped."""
