@@ -12,7 +12,16 @@ import pytest
 from run_computations import AutoregressiveChain, Meeting, ResampledMean, Troubled
 
 from leray.errors import LerayError
-from leray.runs import Computation, FolderStore, Key, MemoryStore, Store, drive, no_progress
+from leray.runs import (
+    Computation,
+    FolderStore,
+    Key,
+    MemoryStore,
+    Store,
+    drive,
+    executors,
+    no_progress,
+)
 
 KEY = Key.root(7)
 DATA = np.random.default_rng(1).standard_normal(40)
@@ -45,6 +54,31 @@ def test_any_number_of_workers_gives_the_same_bits(
     expected = plainly(computation)
     for workers, store in ((1, MemoryStore()), (2, FolderStore(tmp_path)), (3, MemoryStore())):
         np.testing.assert_array_equal(quietly(computation, store, workers), expected)
+
+
+def test_kept_workers_go_from_one_computation_to_the_next(monkeypatch) -> None:
+    """Identity: the same bits; two processes are started for three computations, and ended."""
+    started = []
+    monkeypatch.setattr(
+        executors, "_start_worker", lambda start=executors._start_worker: _noted(started, start())
+    )
+    with executors.kept_workers():
+        for computation in (*COMPUTATIONS, COMPUTATIONS[0]):
+            found = quietly(computation, MemoryStore(), 2)
+            np.testing.assert_array_equal(found, plainly(computation))
+        assert len(started) == 2
+        with pytest.raises(ZeroDivisionError):
+            quietly(Troubled(trouble="error"), MemoryStore(), 2)
+        found = quietly(COMPUTATIONS[0], MemoryStore(), 2)
+        np.testing.assert_array_equal(found, plainly(COMPUTATIONS[0]))
+    for worker in started:
+        with pytest.raises(ValueError, match="closed"):
+            worker.process.is_alive()
+
+
+def _noted(seen: list, worker):
+    seen.append(worker)
+    return worker
 
 
 class ChainInThreads(AutoregressiveChain):

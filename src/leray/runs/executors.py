@@ -132,7 +132,8 @@ class Processes:
     """Makes steps in worker processes that are started afresh (``spawn``).
 
     A worker receives the computation once, then tasks. It takes no notice of Ctrl-C, which is the
-    driver's to handle, and ends with the process that started it, however that ends.
+    driver's to handle, and ends with the process that started it, however that ends. Within
+    `kept_workers` those of the computation before are used again.
     """
 
     def __init__(self, computation: Computation, key: Key, workers: int) -> None:
@@ -141,8 +142,10 @@ class Processes:
         payload = pickle.dumps((computation, key), protocol=pickle.HIGHEST_PROTOCOL)
         self._workers: list[_Worker] = []
         try:
+            while _KEPT and len(self._workers) < workers:
+                self._workers.append(_KEPT.pop())
             with _signals_blocked():
-                for _ in range(workers):
+                while len(self._workers) < workers:
                     self._workers.append(_start_worker())
             for worker in self._workers:
                 _send(worker, payload)
@@ -177,14 +180,13 @@ class Processes:
         return finished
 
     def close(self) -> None:
-        """Kill the workers."""
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
-            worker.process.close()
+        """Kill the workers, or keep those that are idle."""
+        idle = [w for w in self._workers if w.task is None and w.process.is_alive()]
+        kept = idle if _KEPT is not None else []
+        _end([w for w in self._workers if w not in kept])
         self._workers.clear()
+        if _KEPT is not None:
+            _KEPT.extend(kept)
 
     def _died(self, worker: _Worker) -> LerayError:
         worker.process.join()
@@ -197,11 +199,38 @@ class Processes:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Worker:
     process: BaseProcess
     pipe: Connection
     task: Task | None = field(default=None)
+
+
+_KEPT: list[_Worker] | None = None
+"""Idle workers that the next computation uses; None where each starts its own."""
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """Within, workers go from one computation to the next: a start costs seconds of imports."""
+    global _KEPT  # noqa: PLW0603
+    if _KEPT is not None:
+        raise RuntimeError("workers are kept already")
+    _KEPT = []
+    try:
+        yield
+    finally:
+        kept, _KEPT = _KEPT, None
+        _end(kept)
+
+
+def _end(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.process.kill()
+    for worker in workers:
+        worker.process.join()
+        worker.pipe.close()
+        worker.process.close()
 
 
 def _start_worker() -> _Worker:
@@ -235,14 +264,15 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _work(pipe: Connection) -> None:
-    """The life of a worker: the computation, then step after step until the pipe closes."""
+    """The life of a worker: a computation, then step after step, until the pipe closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        computation, key = pickle.loads(pipe.recv_bytes())
-        with threadpool_limits(limits=1):
-            while True:
-                task = pickle.loads(pipe.recv_bytes())
-                pipe.send(run_step(computation, key, task))
+        message = pickle.loads(pipe.recv_bytes())
+        while True:
+            computation, key = message
+            with threadpool_limits(limits=1):
+                while isinstance(message := pickle.loads(pipe.recv_bytes()), Task):
+                    pipe.send(run_step(computation, key, message))
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:

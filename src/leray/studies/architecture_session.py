@@ -16,6 +16,7 @@ from leray.errors import LerayError
 from leray.evidence.bootstrap import Interval
 from leray.evidence.paired import t_interval
 from leray.evidence.verdict import Verdict, judge
+from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.studies.architecture import (
@@ -114,7 +115,7 @@ def run_architecture(
     if folder is None:
         folder = RunFolder.create(out, "architecture", request.config())
     processes = workers or len(os.sched_getaffinity(0))
-    with folder:
+    with folder, kept_workers():
         result, details = _run(request, size, files, folder, processes)
         publish(folder, result, details)
     return result, folder.path
