@@ -83,7 +83,12 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     assert general["estimate"] == gap["estimate"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Does sheaf structure" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
+    looks = json.loads((tmp_path / "run" / "details.json").read_text())["looks"]
+    assert list(looks) == ["baseline", "levels", "routing", "default"]
+    assert len(looks["default"]["shares"]) == len(looks["default"]["layers"])
+    assert len(looks["routing"]["load"]) == len(looks["routing"]["layers"])
+    assert set(told["seconds_a_step"]) == {h["method"] for h in told["headline"]}
     for name in ("samples.parquet", "verdicts.json", "MANIFEST.sha256", "figures/curves.svg"):
         assert (tmp_path / "run" / name).exists()
     assert main(["study", "architecture", "--resume", "run", "--workers", "1", "--json"]) == 0
