@@ -235,16 +235,17 @@ class Protocol:
         source = self._training(
             f"train-{trained.variant.name}", config, (trained.rate,) * self.part.num_seeds
         )
-        given = []
-        for shard in range(self.part.num_seeds if layers else 0):
-            state = self.final(source, shard)
-            if state is None:
-                raise LerayError(f"the weights of {source.name!r} are gone: start a new run")
-            given.append(_weights_of_layers(state, layers))
+        states = [self.final(source, shard) for shard in range(self.part.num_seeds)]
+        found = [s for s in states if s is not None]
+        given, origin = (), ""
+        if layers:
+            origin = f"{source.name}, layers {', '.join(map(str, layers))}"
+            if len(found) == len(states):
+                given = tuple(_weights_of_layers(s, layers) for s in found)
         seeds = tuple(range(MOVED_SEED, MOVED_SEED + self.part.num_seeds))
         rates = (trained.rate,) * self.part.num_seeds
         training = self._training(f"moved-{name}", config, rates, seeds)
-        curves = self.drive(replace(training, given=tuple(given)))
+        curves = self.drive(replace(training, given=given, given_from=origin))
         variant = replace(trained.variant, name=name, claim=None)
         return self._trained(variant, config, trained.rate, trained.tried, curves)
 

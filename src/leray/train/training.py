@@ -72,6 +72,8 @@ class Training:
             how many windows of them are read (None for all).
         device: Where it runs; a run may go on elsewhere.
         given: Of the shards, weights by name that are not drawn but begin as these.
+        given_from: The computation and the layers that they are of, which decides them. Samples
+            of finished shards need no weights.
     """
 
     configs: tuple[TrainingConfig, ...]
@@ -83,10 +85,13 @@ class Training:
     report_starts: np.ndarray | None = None
     report_windows: int | None = None
     device: str = field(default="cpu", metadata={"counts": False})
-    given: tuple[dict[str, np.ndarray], ...] = field(default=(), metadata={"added": True})
+    given: tuple[dict[str, np.ndarray], ...] = field(default=(), metadata={"counts": False})
+    given_from: str = field(default="", metadata={"added": True})
     name: str = "training"
 
     def __post_init__(self) -> None:
+        if self.given and not self.given_from:
+            raise ValueError("weights that are given are of a computation: given_from says which")
         if self.given and len(self.given) != len(self.seeds):
             raise ValueError("weights are given to every shard or to none")
         lengths = {(c.schedule.num_steps, c.schedule.interval) for c in self.configs}
@@ -108,6 +113,8 @@ class Training:
         return -(-s.num_steps // s.interval)
 
     def init(self, shard: int, key: Key) -> State:  # noqa: ARG002, the seed says which run it is
+        if self.given_from and not self.given:
+            raise LerayError(f"the weights of {self.given_from!r} are gone: start a new run")
         seed = self.seeds[shard]
         model = Model(self.configs[shard].model, torch.Generator().manual_seed(seed))
         weights = model.state_dict()
