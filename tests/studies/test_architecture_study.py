@@ -9,6 +9,7 @@ import pytest
 
 from leray.cli import main
 from leray.errors import LerayError
+from leray.figures.architecture import draw
 from leray.studies import architecture
 from leray.studies.architecture import Part, Scale, Size, all_variants, size_named
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
@@ -84,10 +85,15 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Does sheaf structure" in page
     assert page.count("<svg") == 5
-    looks = json.loads((tmp_path / "run" / "details.json").read_text())["looks"]
+    details = json.loads((tmp_path / "run" / "details.json").read_text())
+    looks = details["looks"]
     assert list(looks) == ["baseline", "levels", "routing", "default"]
     assert len(looks["default"]["shares"]) == len(looks["default"]["layers"])
     assert len(looks["routing"]["load"]) == len(looks["routing"]["layers"])
+    assert (
+        draw({**told, "table": told["headline"]}, details)["curves"].alt.count(";")
+        == len(told["headline"]) - 1
+    )
     assert set(told["seconds_a_step"]) == {h["method"] for h in told["headline"]}
     for name in ("samples.parquet", "verdicts.json", "MANIFEST.sha256", "figures/curves.svg"):
         assert (tmp_path / "run" / name).exists()

@@ -13,16 +13,12 @@ Graphs (2021).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock, local
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from leray.train.training import Live
 
 _ONE_AT_A_TIME = Lock()
 """While one thread captures, no other may wait for the whole device."""
@@ -30,33 +26,36 @@ _OWN = local()
 
 
 class StepGraph:
-    """`Live.make_step`, captured; the state of ``live`` is as it was before.
+    """A step that was captured; what it changes is as it was before.
 
     Args:
-        rows: ``[2, sequences, context]``, inputs and targets: their shape is what counts.
+        step: Makes a step on a tensor of windows, and tells a tensor.
+        held: What a step changes in place; what the first step adds comes last, and begins as 0.
+        rows: The windows: their shape is what counts.
     """
 
-    def __init__(self, live: Live, rows: Tensor) -> None:
+    def __init__(
+        self, step: Callable[[Tensor], Tensor], held: Callable[[], list[Tensor]], rows: Tensor
+    ) -> None:
         self._rows = rows.clone()
         with _ONE_AT_A_TIME:
-            weights = list(live.model.state_dict().values())
-            before = [x.detach().clone() for x in [*weights, *_moments(live)]]
+            before = [x.detach().clone() for x in held()]
             # A first step makes what is made once: moments, and the workspaces of libraries.
-            live.make_step(self._rows)
-            moments = _moments(live)
-            stream = torch.cuda.current_stream(live.device)
+            step(self._rows)
+            stream = torch.cuda.current_stream(rows.device)
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                self._told = live.make_step(self._rows)
+                self._told = step(self._rows)
             with torch.no_grad():
-                for x in moments:
-                    x.zero_()
-                for x, old in zip([*weights, *moments], before, strict=False):
+                now = held()
+                for x, old in zip(now, before, strict=False):
                     x.copy_(old)
+                for x in now[len(before) :]:
+                    x.zero_()
 
     def replay(self, rows: Tensor) -> Tensor:
-        """Make a step on these windows: ``[2]``, to be read before the next."""
+        """Make a step on these windows; what it tells is to be read before the next."""
         self._rows.copy_(rows)
         self._graph.replay()
         return self._told
@@ -72,13 +71,3 @@ def own_stream(device: torch.device) -> Iterator[None]:
         _OWN.stream, _OWN.device = torch.cuda.Stream(device), device
     with torch.cuda.stream(_OWN.stream):
         yield
-
-
-def _moments(live: Live) -> list[Tensor]:
-    return [
-        x
-        for optimizer in live.optimizers
-        for group in optimizer.param_groups
-        for p in group["params"]
-        for x in optimizer.state.get(p, {}).values()
-    ]

@@ -271,18 +271,23 @@ class Live:
             self._prepare(k)
             windows = tuple(getattr(b.attention, "window", None) for b in self.model.blocks)
             if windows not in self.graphs:
-                self.graphs[windows] = StepGraph(self, given[i])
+                self.graphs[windows] = StepGraph(self._step, self._held, given[i])
             told[i] = self.graphs[windows].replay(given[i])
         found = told.double().cpu().numpy()
         for k, (loss, norm) in zip(steps, found, strict=True):
             _check_finite(loss, norm, k, batches.seed)
         return found
 
-    def make_step(self, rows: Tensor) -> Tensor:
+    def _step(self, rows: Tensor) -> Tensor:
         """A step on inputs and targets: ``[2]``, the cross-entropy and its gradient's norm."""
         loss, norm = self._gradients(rows[0], rows[1])
         self._move()
         return torch.stack([loss, norm])
+
+    def _held(self) -> list[Tensor]:
+        """What a step changes: weights, then moments, where there are any."""
+        moments = (o.state.get(p, {}).values() for o in self.optimizers for p in _parameters(o))
+        return [*self.model.state_dict().values(), *(x for found in moments for x in found)]
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy, and the norm of the gradient that is now in place, clipped."""
