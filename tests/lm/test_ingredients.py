@@ -379,11 +379,13 @@ def test_identity_transitions_are_an_exact_complex():
     torch.testing.assert_close(layer(x, 1).detach(), x @ maps[1].mT)
 
 
-@pytest.mark.parametrize("shape", [(9, 9), (2, 8, 8), (12, 5)])
+@pytest.mark.parametrize("shape", [(9, 9), (2, 8, 8), (12, 5), (300, 300)])
 def test_oracle_the_nearest_frame_is_the_polar_factor(shape):
     x = torch.linalg.qr(drawn(0, *shape)).Q + 0.05 * drawn(1, *shape)
     u, _, v = torch.linalg.svd(x, full_matrices=False)
     torch.testing.assert_close(nearest_frame(3 * x), u @ v, rtol=0, atol=1e-14)
+    spread = u * torch.linspace(0.02, 1, u.shape[-1], dtype=x.dtype) @ v
+    torch.testing.assert_close(nearest_frame(spread), u @ v, rtol=0, atol=1e-13)
 
 
 def test_transitions_stay_a_complex_while_they_are_trained():

@@ -28,7 +28,13 @@ def training(name: str, device: str) -> Training:
     config = configured(VARIANTS[name], TABLES, 256)
     starts = np.array([0, 100, 400])
     return Training(
-        (config,) * 3, (0, 1, 2), stream, stream[:400], starts, device=device, name=name[:9]
+        (config,) * 3,
+        (0, 1, 2),
+        stream,
+        stream[:400],
+        starts,
+        device=device,
+        name=name.replace(" ", "_"),
     )
 
 

@@ -88,13 +88,18 @@ class ExactTransitions(nn.Module):
 
 
 def nearest_frame(x: Tensor) -> Tensor:
-    """The polar factor of x, no wider than high, of singular values in [σ/50, σ] for some σ.
+    """The polar factor of x, no wider than high, of singular values in [σ/50, σ] for some σ > 0.
 
-    Every step of X ← X (3 − XᵀX) / 2 brings singular values in (0, √3) nearer to 1: small ones half
-    as large again, close ones twice as many digits.
+    Every step of X ← X (3 − XᵀX) / 2 brings singular values in (0, √3) nearer to 1: small ones grow
+    by half, close ones have twice as many right digits. x is first divided by a bound of its norm
+    that is at most √n times too large: 30 steps do for n to 1,000.
+
+    Cost: 60 products of x with a matrix of its own size.
+
+    Source: Björck and Bowie, SIAM J. Numer. Anal. 8 (1971).
     """
     rows, columns = (x.abs().sum(dim).amax(-1)[..., None, None] for dim in (-1, -2))
     x = x / (rows * columns).sqrt()
-    for _ in range(20):
+    for _ in range(30):
         x = 1.5 * x - 0.5 * (x @ (x.mT @ x))
     return x

@@ -110,7 +110,7 @@ def configuration(computation: Computation, key: Key) -> Configuration:
     Numbers and options stand as they are; data, and texts that are long, as their SHA-256. Two
     configurations are equal exactly when every field and the key are. A field that a later version
     added, which has ``metadata={"added": True}``, counts only where it is not at its default; one
-    with ``metadata={"counts": False}``, such as a device, changes how sums are rounded, no more.
+    with ``metadata={"counts": False}``, such as a device, changes how numbers are rounded, no more.
 
     Raises:
         TypeError: The computation is no dataclass, or a field holds what cannot be compared.
