@@ -21,9 +21,10 @@ from leray.runs.computation import configuration
 from leray.train.checkpoint import Trained, load_trained, save_trained
 from leray.train.configuration import TrainingConfig, configuration_of, tables_of
 from leray.train.evaluation import document_losses
+from leray.train.live import Live
 from leray.train.text import Document
 from leray.train.tokens import Vocabulary, streams_of
-from leray.train.training import Live, Training, check_device, loaded
+from leray.train.training import Training, check_device, loaded
 
 LOCAL = {"windows": [4, 0], "transitions": "exact"}
 

@@ -33,8 +33,9 @@ from leray.studies.variants import Tables, Variant, configured, variants
 from leray.train.configuration import TrainingConfig
 from leray.train.evaluation import Look, look_of
 from leray.train.graphs import own_stream
+from leray.train.live import Live
 from leray.train.tokens import Batches, TokenFiles
-from leray.train.training import Curve, Live, Training, loaded, num_parameters, weightless
+from leray.train.training import Curve, Training, loaded, num_parameters, weightless
 
 Drive = Callable[[Computation[Any]], Any]
 Final = Callable[[Computation[Any], int], State | None]

@@ -50,7 +50,8 @@ from leray.runs.computation import Samples, State
 from leray.runs.driver import Interrupted
 from leray.runs.seeds import Key
 from leray.train.configuration import TrainingConfig
-from leray.train.training import Live, Training
+from leray.train.live import Live
+from leray.train.training import Training
 
 STOP = -1
 """Told in place of a step's number."""
@@ -252,7 +253,7 @@ class SharedLive(Live):
 
 @lru_cache(maxsize=1)
 def shared_model(config: TrainingConfig, device: str) -> SharedLive:
-    """As `leray.train.training.live_model`: all processes ask for the same in the same order."""
+    """As `leray.train.live.live_model`: all processes ask for the same in the same order."""
     return SharedLive(config, device)
 
 
