@@ -13,8 +13,6 @@ import numpy as np
 
 from leray.data.cache import cache_home
 from leray.errors import LerayError
-from leray.evidence.bootstrap import Interval
-from leray.evidence.paired import t_interval
 from leray.evidence.verdict import Verdict, judge
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
@@ -37,6 +35,14 @@ from leray.studies.architecture_differences import (
     last_composition,
     leakage,
     over_seeds,
+)
+from leray.studies.architecture_rows import (
+    budgets,
+    curve_means,
+    gap_row,
+    interval_row,
+    model_row,
+    verdict_row,
 )
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
@@ -201,17 +207,17 @@ def _run(
         "scale": asdict((screen or main).part.scale),
         "headline_scale": asdict(main.part.scale),
         "best_rival": rival,
-        "table": [_row(t) for t in trained.values()],
-        "headline": [_row(t) for t in headline.values()],
-        "differences": [_gap_row(n, gap) for n, gap in gaps.items() if gap.crossed is not None],
+        "table": [model_row(t) for t in trained.values()],
+        "headline": [model_row(t) for t in headline.values()],
+        "differences": [gap_row(n, gap) for n, gap in gaps.items() if gap.crossed is not None],
         "gains": gains,
-        "compute_share": {k: None if x is None else _interval_row(x) for k, x in shares.items()},
+        "compute_share": {k: None if x is None else interval_row(x) for k, x in shares.items()},
         "seconds_a_step": seconds,
         "weights": None,
         "methods": [
             {"name": n, "seconds": round(s, 3), "claimed": None} for n, s in folder.seconds.items()
         ],
-        "verdicts": [_verdict_row(v) for v in verdicts],
+        "verdicts": [verdict_row(v) for v in verdicts],
     }
     details = {
         "composition": {
@@ -219,8 +225,8 @@ def _run(
             for n, t in trained.items()
         },
         "looks": {n: look for n, look in _looks(screen or main, trained).items() if look},
-        "curves": {name: _curves(t) for name, t in (headline | trained).items()},
-        "budgets": _budgets(headline, shorter),
+        "curves": {name: curve_means(t) for name, t in (headline | trained).items()},
+        "budgets": budgets(headline, shorter),
     }
     folder.write_verdicts(result["verdicts"])
     for name, content in (("result", result), ("details", details)):
@@ -281,7 +287,7 @@ def _gains(
     return {
         "parameters": trained["default"].parameters,
         "tokens": scale.num_tokens,
-        "differences": [_gap_row(n, g) for n, g in _against_default(trained, generator).items()],
+        "differences": [gap_row(n, g) for n, g in _against_default(trained, generator).items()],
     }
 
 
@@ -336,50 +342,6 @@ def _verdicts(
     return verdicts
 
 
-def _row(t: Trained) -> dict[str, Any]:
-    found = t_interval(t.losses, SIMULTANEOUS)
-    return {
-        "method": t.variant.name,
-        "what": t.variant.what,
-        "role": t.variant.role,
-        "parameters": t.parameters,
-        "flops_per_token": t.flops,
-        "rate": t.rate,
-        "tried": [{"rate": r, "tune": _finite(x)} for r, x in t.tried.items()],
-        "metrics": {"loss": _interval_row(found)},
-        "by_seed": [float(x) for x in t.losses],
-    }
-
-
-def _gap_row(name: str, gap: Difference) -> dict[str, Any]:
-    return {
-        "name": name,
-        "method": gap.name,
-        "against": gap.against,
-        **_interval_row(gap.interval),
-        "crossed": None if gap.crossed is None else _interval_row(gap.crossed),
-        "p_value": gap.p_value,
-        "by_seed": [float(x) for x in gap.by_seed],
-    }
-
-
-def _interval_row(i: Interval) -> dict[str, Any]:
-    ends = [_finite(i.low), _finite(i.high)]
-    return {
-        "estimate": i.estimate,
-        "interval": None if None in ends else ends,
-        "level": i.level,
-        "interval_kind": i.kind,
-        "n": i.n,
-    }
-
-
-def _verdict_row(v: Verdict) -> dict[str, Any]:
-    row = asdict(v)
-    ends = [_finite(x) for x in v.interval or ()]
-    return row | {"interval": None if None in ends else ends}
-
-
 LOOKED_AT = ("baseline", "levels", "routing", "default")
 
 
@@ -389,32 +351,3 @@ def _looks(protocol: Protocol, trained: dict[str, Trained]) -> dict[str, dict[st
         n: None if look is None else asdict(look) | {"shares": look.shares.tolist()}
         for n, look in looks.items()
     }
-
-
-def _curves(t: Trained) -> dict[str, Any]:
-    """Means over seeds: the training loss by interval, and the tuning loss at its end."""
-    steps = t.curves[0].steps
-    starts = [0, *steps[:-1]]
-    train = np.mean([c.train for c in t.curves], axis=0)
-    return {
-        "steps": steps.tolist(),
-        "train": [float(train[a:b].mean()) for a, b in zip(starts, steps, strict=True)],
-        "tune": [float(x) for x in np.mean([c.tune for c in t.curves], axis=0)],
-    }
-
-
-def _budgets(
-    headline: dict[str, Trained], shorter: dict[str, dict[float, Trained]]
-) -> dict[str, list[dict[str, Any]]]:
-    """Losses against training FLOPs, of whole runs of several lengths."""
-    return {
-        name: [
-            {"fraction": f, "flops_per_token": t.flops, "losses": [float(x) for x in t.losses]}
-            for f, t in [*sorted(shorter[name].items()), (1.0, whole)]
-        ]
-        for name, whole in headline.items()
-    }
-
-
-def _finite(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None
