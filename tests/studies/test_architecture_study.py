@@ -50,7 +50,7 @@ def test_every_claim_has_one_variant_and_its_opponent():
 def test_sizes_that_there_are_not():
     with pytest.raises(
         LerayError,
-        match="preset must be one of quick, screen, headline, narrow, wide, full; got 'quik'",
+        match="preset must be one of quick, screen, headline, parts, narrow, wide, full; got",
     ):
         size_named("quik")
 
@@ -65,6 +65,7 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
         fractions=(0.5,),
         others=(TOY,),
         defects=(narrow,),
+        ablations=True,
     )
     monkeypatch.setitem(architecture.SIZES, "quick", toy)
     monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
@@ -92,9 +93,13 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     assert len(looks["routing"]["load"]) == len(looks["routing"]["layers"])
     assert (
         draw({**told, "table": told["headline"]}, details)["curves"].alt.count(";")
-        == len(told["headline"]) - 1
+        == len(told["seconds_a_step"]) - 1
     )
-    assert set(told["seconds_a_step"]) == {h["method"] for h in told["headline"]}
+    methods = [h["method"] for h in told["headline"]]
+    assert methods[: len(told["seconds_a_step"])] == list(told["seconds_a_step"])
+    assert [m for m in methods if m.startswith("without ")] == [
+        v.name for v in variants(16, 4, 16, 2) if v.role == "ablation"
+    ]
     for name in ("samples.parquet", "verdicts.json", "MANIFEST.sha256", "figures/curves.svg"):
         assert (tmp_path / "run" / name).exists()
     assert main(["study", "architecture", "--resume", "run", "--workers", "1", "--json"]) == 0

@@ -17,8 +17,8 @@ class StudyArchitecture:
 
     Args:
         text: A file, a pattern of files, a folder, or stdlib.
-        preset: quick (minutes); screen, headline, narrow, wide, or full: all four (hours,
-            resumable).
+        preset: quick (minutes); screen, headline, parts (headline, and the default without each of
+            its parts), narrow, wide, or full: all of them (hours, resumable).
         seed: Of the resamples; training has seeds of its own.
         out: The run's folder, new or empty; by default one below runs/.
         resume: Go on with the run in this folder; its own settings hold.

@@ -2,8 +2,8 @@
 
 Protocol, the same for every variant:
 
-1. *Rates.* The same few multiples of one pair of learning rates are tried, one run each of a
-   fraction of the length, with a seed of its own; the least loss on the tuning split wins.
+1. *Rates.* The same few multiples of one pair of learning rates are tried, one run each with a seed
+   of its own, at the headline of the whole length; the least loss on the tuning split wins.
 2. *Runs.* That rate, the whole length, seeds 0, 1, …; equal seeds see equal batches in every
    variant, so that differences are paired.
 3. *Report.* After the last step, and never before, the loss of every document of the report split.
@@ -103,7 +103,8 @@ class Size:
         num_short_seeds: Of these.
         others: More scales for the headline models.
         defects: More scales at which the transitions of the screen are trained.
-        ablations: Whether the screen trains the default without each of its parts.
+        ablations: Whether the default is also trained without each of its parts, at the scale of
+            the headline, without one at the screen's.
         report_windows: Of the report split that are read; None for all.
     """
 
@@ -113,7 +114,7 @@ class Size:
     num_short_seeds: int = 4
     others: tuple[Part, ...] = ()
     defects: tuple[Part, ...] = ()
-    ablations: bool = True
+    ablations: bool = False
     report_windows: int | None = None
 
 
@@ -127,7 +128,7 @@ _DEFECTS = tuple(
 )
 _HEADLINE = Size(
     screen=None,
-    headline=Part(scale=_LARGE, num_seeds=8, tune_frac=0.25),
+    headline=Part(scale=_LARGE, num_seeds=8, rates=(0.6, 1.0, 1.6), tune_frac=1.0),
     fractions=(1 / 12, 1 / 6, 1 / 3, 2 / 3),
 )
 _NARROW, _WIDE = (
@@ -138,14 +139,21 @@ SIZES = {
         screen=Part(scale=_SMALL, num_seeds=3, rates=(0.5, 1.5)),
         fractions=(0.5, 0.75),
         num_short_seeds=3,
-        ablations=False,
         report_windows=128,
     ),
     "screen": Size(screen=_SCREEN, fractions=(0.5,), defects=_DEFECTS),
     "headline": _HEADLINE,
+    "parts": replace(_HEADLINE, ablations=True),
     "narrow": Size(screen=None, headline=_NARROW),
     "wide": Size(screen=None, headline=_WIDE),
-    "full": replace(_HEADLINE, screen=_SCREEN, defects=_DEFECTS, others=(_NARROW, _WIDE)),
+    "full": Size(
+        screen=_SCREEN,
+        headline=_HEADLINE.headline,
+        fractions=_HEADLINE.fractions,
+        others=(_NARROW, _WIDE),
+        defects=_DEFECTS,
+        ablations=True,
+    ),
 }
 
 
@@ -314,7 +322,7 @@ class Protocol:
     ) -> Training:
         files = self.files
         return Training(
-            configs=tuple(_at_rate(config, r) for r in rates),
+            configs=tuple(at_rate(config, r) for r in rates),
             seeds=tuple(range(len(rates)) if seeds is None else seeds),
             tokens=files.splits["train"],
             tune=files.splits["tune"],
@@ -363,7 +371,8 @@ def _weights_of_layers(state: State, layers: Sequence[int]) -> dict[str, np.ndar
     return {k: np.asarray(v) for k, v in found.items()}
 
 
-def _at_rate(config: TrainingConfig, times: float) -> TrainingConfig:
+def at_rate(config: TrainingConfig, times: float) -> TrainingConfig:
+    """With both learning rates multiplied."""
     o = config.optimizer
     faster = replace(o, rate=o.rate * times, matrix_rate=o.matrix_rate * times)
     return replace(config, optimizer=faster)

@@ -161,13 +161,14 @@ def _run(
         more = protocol(part, f"scale-{part.scale.width}-{part.scale.num_steps}")
         of = {v.name: v for v in all_variants(part.scale)}
         gains.append(_gains(part.scale, {name: more.train(of[name]) for name in headline}, draw))
-    trained, gaps = headline, {}
+    ablated = _ablated(main) if size.ablations else {}
+    gaps = {name: _gap(headline["default"], t, draw) for name, t in ablated.items()}
+    trained = headline
     if screen is not None:
         known = headline if screen is main else {}
-        every = all_variants(screen.part.scale)
-        every = [v for v in every if size.ablations or v.role != "ablation"]
+        every = (v for v in all_variants(screen.part.scale) if v.role != "ablation")
         trained = {v.name: known.get(v.name) or screen.train(v) for v in every}
-        gaps = _differences(trained, draw)
+        gaps |= _differences(trained, draw)
         widths = {screen.part.scale.width: trained["plain transitions"]}
         for part in size.defects:
             more = protocol(part, f"defects-{part.scale.width}")
@@ -208,7 +209,7 @@ def _run(
         "headline_scale": asdict(main.part.scale),
         "best_rival": rival,
         "table": [model_row(t) for t in trained.values()],
-        "headline": [model_row(t) for t in headline.values()],
+        "headline": [model_row(t) for t in (headline | ablated).values()],
         "differences": [gap_row(n, gap) for n, gap in gaps.items() if gap.crossed is not None],
         "gains": gains,
         "compute_share": {k: None if x is None else interval_row(x) for k, x in shares.items()},
@@ -241,19 +242,21 @@ def _compared(protocol: Protocol) -> dict[str, Trained]:
     return {name: protocol.train(of[name]) for name in names}
 
 
+def _ablated(protocol: Protocol) -> dict[str, Trained]:
+    """The default without each of its parts."""
+    every = all_variants(protocol.part.scale)
+    return {v.name: protocol.train(v) for v in every if v.role == "ablation"}
+
+
 def _differences(
     trained: dict[str, Trained], generator: np.random.Generator
 ) -> dict[str, Difference]:
-    """Every variant less the one it is compared with; of an ablation, that one less it."""
-    found = {}
-    for name, t in trained.items():
-        if t.variant.role in ("baseline", "default"):
-            continue
-        one, other = t, trained[t.variant.against]
-        if t.variant.role == "ablation":
-            one, other = other, one
-        found[name] = _gap(one, other, generator)
-    return found
+    """Every variant less the one it is compared with, where that is trained."""
+    return {
+        name: _gap(t, trained[t.variant.against], generator)
+        for name, t in trained.items()
+        if t.variant.role not in ("baseline", "default")
+    }
 
 
 def _inner(trained: dict[str, Trained], widths: dict[int, Trained]) -> dict[str, Difference]:
@@ -304,16 +307,13 @@ def _verdicts(
     screen: Protocol | None,
 ) -> list[Verdict]:
     """One a claim that was judged; what was searched is corrected for by the level."""
-    judged = {}
+    judged = {"G1": (gaps[f"default against {rival}"], main.part.scale)}
+    for v in all_variants(main.part.scale):
+        if v.claim is not None and v.name in gaps:
+            part = main if v.role == "ablation" or screen is None else screen
+            judged[v.claim] = (gaps[v.name], part.part.scale)
     if screen is not None:
-        scale = screen.part.scale
-        judged = {
-            v.claim: (gaps[v.name], scale)
-            for v in all_variants(scale)
-            if v.claim is not None and v.role != "default" and v.name in gaps
-        }
-        judged |= {c.id: (gaps[c.id], scale) for c in CLAIMS if c.id in gaps}
-    judged["G1"] = (gaps[f"default against {rival}"], main.part.scale)
+        judged |= {c.id: (gaps[c.id], screen.part.scale) for c in CLAIMS if c.id in gaps}
     verdicts = []
     for c in CLAIMS:
         if c.id not in judged:
