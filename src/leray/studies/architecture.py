@@ -2,14 +2,14 @@
 
 Protocol, the same for every variant:
 
-1. *Rates.* The same few multiples of one pair of learning rates are tried, one run each with a seed
-   of its own, at the headline of the whole length; the least loss on the tuning split wins.
+1. *Rates.* The same few multiples of one pair of learning rates are tried, one run of the whole
+   length each, with a seed of its own; the least loss on the tuning split wins.
 2. *Runs.* That rate, the whole length, seeds 0, 1, …; equal seeds see equal batches in every
    variant, so that differences are paired.
 3. *Report.* After the last step, and never before, the loss of every document of the report split.
 4. *Headline*: the default, the baseline, and the rival with the least loss in step 1, with more
-   seeds at a larger scale; shorter runs of them, each with its own whole schedule: the loss
-   against compute, and how much of it the default needs to reach the baseline's final loss.
+   seeds at a larger scale; shorter runs of them, each with its own whole schedule and rate: the
+   loss against compute, and how much of it the default needs to reach the baseline's final loss.
 
 What comes out is compared in :mod:`leray.studies.architecture_differences`.
 """
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -82,14 +83,12 @@ class Part:
     """Models of one scale: how many seeds, and how their rates are chosen.
 
     Args:
-        rates: Multiples of both learning rates that are tried.
-        tune_frac: Of the steps, in the runs that choose a rate.
+        rates: Multiples of both learning rates that are tried, in runs of the whole length.
     """
 
     scale: Scale
     num_seeds: int
-    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
-    tune_frac: float = 0.5
+    rates: tuple[float, ...] = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,12 +122,12 @@ _MIDDLE = Scale(width=96, num_layers=4, num_heads=3, context=256, num_sequences=
 _LARGE = Scale(width=128, num_layers=4, num_heads=4, context=256, num_sequences=8, num_steps=1500)
 _SCREEN = Part(scale=_MIDDLE, num_seeds=8)
 _DEFECTS = tuple(
-    replace(_SCREEN, scale=replace(_MIDDLE, width=w, num_heads=h), rates=(0.5, 1.0))
+    replace(_SCREEN, scale=replace(_MIDDLE, width=w, num_heads=h), rates=(1.0, 2.0))
     for w, h in ((48, 3), (144, 3))
 )
 _HEADLINE = Size(
     screen=None,
-    headline=Part(scale=_LARGE, num_seeds=8, rates=(0.6, 1.0, 1.6), tune_frac=1.0),
+    headline=Part(scale=_LARGE, num_seeds=8, rates=(0.6, 1.0, 1.6)),
     fractions=(1 / 12, 1 / 6, 1 / 3, 2 / 3),
 )
 _NARROW, _WIDE = (
@@ -136,7 +135,7 @@ _NARROW, _WIDE = (
 )
 SIZES = {
     "quick": Size(
-        screen=Part(scale=_SMALL, num_seeds=3, rates=(0.5, 1.5)),
+        screen=Part(scale=_SMALL, num_seeds=3, rates=(1.0, 3.0)),
         fractions=(0.5, 0.75),
         num_short_seeds=3,
         report_windows=128,
@@ -215,24 +214,17 @@ class Protocol:
     report_windows: int | None = None
     device: str = "cpu"
 
-    def train(self, variant: Variant) -> Trained:
-        """Choose its rate, then train every seed."""
-        config = self._config(variant, self.part.scale)
-        tried = self.tried(variant)
+    def train(self, variant: Variant, frac: float = 1.0, num_seeds: int | None = None) -> Trained:
+        """Choose its rate at this fraction of the steps, then train every seed."""
+        tried = self.tried(variant, frac)
         # Of equal losses the smaller rate; a rate that diverged has infinite loss.
         rate = min(tried, key=lambda r: (tried[r], r))
         if not np.isfinite(tried[rate]):
             raise LerayError(f"{variant.name!r} diverged at every rate: {sorted(tried)}")
-        curves = self._runs(f"train-{variant.name}", config, (rate,) * self.part.num_seeds)
+        config = self._config(variant, self.part.scale.shorter(frac))
+        rates = (rate,) * (num_seeds or self.part.num_seeds)
+        curves = self._runs(_named("train", variant, frac), config, rates)
         return self._trained(variant, config, rate, tried, curves)
-
-    def shorter(self, trained: Trained, frac: float, num_seeds: int) -> Trained:
-        """The same variant at a fraction of the steps, with its chosen rate."""
-        scale = self.part.scale.shorter(frac)
-        config = self._config(trained.variant, scale)
-        name = f"short-{trained.variant.name}-{frac:.3g}"
-        curves = self._runs(name, config, (trained.rate,) * num_seeds)
-        return self._trained(trained.variant, config, trained.rate, trained.tried, curves)
 
     def moved(self, trained: Trained, name: str, layers: Sequence[int]) -> Trained:
         """Trained once more from other seeds, the embedding and the first layers from its own runs.
@@ -293,13 +285,12 @@ class Protocol:
             for t, s in zip(trained, np.median(found[1:], axis=0), strict=True)
         }
 
-    def tried(self, variant: Variant) -> dict[float, float]:
-        """The loss on the tuning split at every rate."""
-        rates = self.part.rates
-        config = self._config(variant, self.part.scale.shorter(self.part.tune_frac))
-        curves = self._runs(
-            f"tune-{variant.name}", config, rates, (TUNE_SEED,) * len(rates), report=False
-        )
+    def tried(self, variant: Variant, frac: float = 1.0) -> dict[float, float]:
+        """The loss on the tuning split at every rate: the fewer the steps, the larger these are."""
+        rates = tuple(r / sqrt(frac) for r in self.part.rates)
+        config = self._config(variant, self.part.scale.shorter(frac))
+        seeds = (TUNE_SEED,) * len(rates)
+        curves = self._runs(_named("tune", variant, frac), config, rates, seeds, report=False)
         losses = (float(c.tune[-1]) for c in curves)
         return dict(zip(rates, losses, strict=True))
 
@@ -369,6 +360,10 @@ def _weights_of_layers(state: State, layers: Sequence[int]) -> dict[str, np.ndar
             if k.startswith(start)
         }
     return {k: np.asarray(v) for k, v in found.items()}
+
+
+def _named(what: str, variant: Variant, frac: float) -> str:
+    return f"{what}-{variant.name}" + (f"-{frac:.3g}" if frac < 1 else "")
 
 
 def at_rate(config: TrainingConfig, times: float) -> TrainingConfig:

@@ -149,7 +149,7 @@ def _run(
     assert main is not None, "a size has a screen or a headline"
     headline = _compared(main)
     shorter = {
-        name: {f: main.shorter(t, f, size.num_short_seeds) for f in size.fractions}
+        name: {f: main.train(t.variant, f, size.num_short_seeds) for f in size.fractions}
         for name, t in headline.items()
     }
     gains = [

@@ -58,11 +58,13 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
     deep = {"num_layers": 3 * num_layers // 2}
     default = {
         **deep,
-        "windows": [w, w, 0],
+        "recurrent": [True, True, False],
         "forgetting": True,
+        "gated": True,
         "mixing": "coboundary",
         "feedforward": "cup",
     }
+    local = {k: v for k, v in default.items() if k != "recurrent"} | {"windows": [w, w, 0]}
     cochains = {"cochains": 2, "cochain_rows": 32 * width, "cochain_dim": max(1, width // 8)}
 
     def v(name: str, what: str, model: Mapping[str, Any], **more: Any) -> Variant:
@@ -241,7 +243,8 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
         v("gated attention", "what attention brings is gated", {"gated": True}, claim="I13"),
         v(
             "default",
-            "twice two windows and a global layer, attention that forgets; coboundary, cup gate",
+            "twice two sections from their coboundary and gated attention that forgets; "
+            "coboundary, cup gate",
             default,
             role="default",
             claim="G1",
@@ -249,13 +252,8 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
         *(
             v(f"without {part}", what, model, role="ablation", against="default", claim=claim)
             for part, what, model, claim in (
-                ("windows", "every layer global", {**default, "windows": [0]}, "I14"),
-                (
-                    "forgetting",
-                    "attention multiplied by nothing",
-                    {**default, "forgetting": False},
-                    "I15",
-                ),
+                ("recurrence", "short windows in its place", local, "I14"),
+                ("forgetting", "attention to all before", {**default, "forgetting": False}, "I15"),
                 ("coboundary", "no shift before attention", {**default, "mixing": "none"}, "I16"),
                 (
                     "cup",
@@ -263,6 +261,7 @@ def variants(width: int, num_layers: int, context: int, num_steps: int) -> tuple
                     {**default, "feedforward": "swiglu"},
                     "I17",
                 ),
+                ("gate", "attention without a gate", {**default, "gated": False}, "I18"),
             )
         ),
     )
