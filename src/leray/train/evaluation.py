@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from leray.lm.model import Model, Watch
@@ -44,7 +45,7 @@ class Losses:
 
 @torch.no_grad()
 def document_losses(
-    model: Model,
+    model: nn.Module,
     tokens: np.ndarray,
     starts: np.ndarray,
     context: int,

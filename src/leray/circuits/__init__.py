@@ -1,0 +1,1 @@
+"""Circuits: which edges of a model's computation graph an ability needs."""
