@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from leray.errors import LerayError
+from leray.train import text
 from leray.train.text import SPLITS, Document, pieces, read_documents, read_texts
 from leray.train.tokens import (
     SEPARATOR,
     Batches,
+    Endings,
     Vocabulary,
     streams_of,
     token_files,
@@ -119,9 +121,11 @@ def test_oracle_a_byte_pair_encoding_is_that_of_tokenizers(folder):
     assert len(vocabulary.encode("document 7\n")) < 11
 
 
-@pytest.mark.parametrize("name", ["words", "bpe:", "bpe:100", "bpe:99999999", "bpe:1e3", 7])
+@pytest.mark.parametrize(
+    "name", ["words", "words:2", "word:90", "bpe:", "bpe:100", "bpe:99999999", "bpe:1e3", 7]
+)
 def test_vocabularies_that_there_are_not(name):
-    with pytest.raises(LerayError, match="tokens must be bytes or bpe:N"):
+    with pytest.raises(LerayError, match="tokens must be bytes, bpe:N"):
         vocabulary_size(name)
 
 
@@ -167,6 +171,63 @@ def test_a_pass_takes_every_window_once():
     assert sorted(firsts) == list(range(min(firsts), min(firsts) + 10 * len(firsts), 10))
     nexts = [int(batches.at(k + len(firsts))[0][0, 0]) for k in range(len(firsts))]
     assert nexts != firsts
+
+
+def answered():
+    """Documents of words whose last one is the answer, short ones first."""
+    lines = ["a ? b", "a . b ? b", "b . a ? a", "b . b . a ? a"]
+    documents = [Document(str(i), line) for i, line in enumerate(lines)]
+    vocabulary = vocabulary_of("words:9", documents)
+    return vocabulary, *streams_of(vocabulary, documents)[:2]
+
+
+def test_words_are_tokens_and_unknown_ones_are_one():
+    vocabulary, _, _ = answered()
+    assert vocabulary.size == 6
+    assert vocabulary.decode(vocabulary.encode("b . a ?")) == "b . a ?"
+    assert vocabulary.encode("c d").tolist() == [1, 1]
+
+
+def test_only_the_answers_of_documents_are_predicted():
+    """In training by the targets, in evaluation by the owner."""
+    vocabulary, stream, starts = answered()
+    inputs, targets = Endings(stream, starts, 7, 64, seed=0).at(3)
+    assert ((targets >= 0).sum(axis=1) == 1).all()
+    seen = set()
+    for row, target in zip(inputs, targets, strict=True):
+        place = int(target.argmax())
+        assert row[0] == SEPARATOR
+        seen.add(vocabulary.decode(np.append(row[: place + 1], target[place])))
+    assert seen == {"a ? b", "a . b ? b", "b . a ? a", "b . b . a ? a"}
+    ((inputs, targets, owner),) = windows_of(stream, starts, 7, 9, answers=True)
+    assert (owner >= 0).sum(axis=1).tolist() == [1, 1, 1, 1]
+    assert vocabulary.decode(targets[owner >= 0]) == "b b a a"
+    (_, _, short), *_ = windows_of(stream, starts, 3, 2, answers=True)
+    assert (short >= 0).sum(axis=1).tolist() == [1, 0]
+
+
+def test_documents_come_one_by_one_while_they_grow():
+    _, stream, starts = answered()
+    growing = Endings(stream, starts, 7, 32, seed=0, growing=4)
+    for step in range(6):
+        longest = max(int(t.argmax()) for t in growing.at(step)[1])
+        assert longest == [2, 4, 4, 6, 6, 6][step]
+    same = Endings(stream, starts, 7, 32, seed=0, growing=4).at(5)
+    np.testing.assert_array_equal(growing.at(5), same)
+    with pytest.raises(LerayError, match="a document of 7 tokens does not fit the context, 5"):
+        Endings(stream, starts, 5, 4, seed=0)
+
+
+def test_arguments_are_a_source_of_text(monkeypatch):
+    """The report's are said in ways that the others' are not."""
+    monkeypatch.setattr(text, "NUM_ARGUMENTS", {"train": 60, "tune": 20, "report": 20})
+    text._arguments.cache_clear()
+    splits = read_texts("logicstream").splits
+    text._arguments.cache_clear()
+    lengths = [len(d.text.split()) for d in splits["train"]]
+    assert lengths == sorted(lengths)
+    assert {d.text.split()[-1] for d in splits["tune"]} == {"yes", "no", "unknown"}
+    assert not {d.text for d in splits["train"]} & {d.text for d in splits["report"]}
 
 
 def test_too_few_tokens():

@@ -10,9 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
+from leray.lm.losses import LossConfig, training_loss
 from leray.lm.model import Model
 from leray.lm.optimizer import Muon, OptimizerConfig, optimizers_of, polar_factor, schedule
 from leray.lm.settling import SettlingConfig, level_of_layer
@@ -23,7 +25,7 @@ from leray.train.configuration import TrainingConfig, configuration_of, tables_o
 from leray.train.evaluation import document_losses
 from leray.train.live import Live
 from leray.train.text import Document
-from leray.train.tokens import Vocabulary, streams_of
+from leray.train.tokens import Vocabulary, streams_of, vocabulary_of
 from leray.train.training import Training, check_device, loaded
 
 LOCAL = {"windows": [4, 0], "transitions": "exact"}
@@ -73,6 +75,43 @@ def test_it_learns_and_is_resumed_bit_for_bit(model):
     assert (again[0].train == curves[0].train).all()
     for name, value in store.states["training", 0].items():
         np.testing.assert_array_equal(after.states["training", 0][name], value)
+
+
+def test_oracle_the_loss_of_answers_is_that_of_their_places():
+    model = Model(
+        ModelConfig(num_tokens=9, width=16, num_heads=2), torch.Generator().manual_seed(0)
+    )
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(9, (5, 7), generator=generator)
+    place = torch.tensor([0, 6, 3, 2, 2])
+    targets = torch.full((5, 7), -1)
+    targets[torch.arange(5), place] = torch.randint(9, (5,), generator=generator)
+    whole, own = training_loss(model, tokens, targets, LossConfig(answers=True))
+    oracle = cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=-1)
+    torch.testing.assert_close(whole, oracle)
+    torch.testing.assert_close(own, oracle.detach())
+
+
+def test_a_run_on_answers_learns_them():
+    """The answer is the word after the last full stop."""
+    generator = np.random.default_rng(0)
+    lines = [" ".join([*generator.choice(list("abcd"), 3), ".", x, "?", x]) for x in "abcd" * 30]
+    documents = [Document(str(i), line) for i, line in enumerate(lines)]
+    vocabulary = vocabulary_of("words:20", documents)
+    stream, starts, _ = streams_of(vocabulary, documents)
+    tables = {
+        "model": {"width": 16, "num_heads": 2, "num_layers": 2},
+        "data": {"context": 7, "num_sequences": 16, "growing": 0.5},
+        "loss": {"answers": True},
+        "schedule": {"num_steps": 120, "interval": 60},
+    }
+    config = configuration_of(tables, vocabulary.size, "here")
+    training = Training((config,), (0,), stream, stream, starts, starts=starts)
+    (curve,) = drive(training, store=MemoryStore(), key=Key.root(0), progress=no_progress)
+    assert curve.tune[-1] < 0.1
+    del tables["loss"]
+    with pytest.raises(LerayError, match="growing has no effect without answers = true"):
+        configuration_of(tables, vocabulary.size, "here")
 
 
 def test_seeds_are_shards_and_equal_seeds_see_equal_batches():

@@ -249,16 +249,30 @@ def drawn_example(
         LerayError: An unknown form, control or content, or too many distractors.
     """
     _check(form, control, content, num_distractors)
-    symbols = FORMS[form].controls[control] if control else FORMS[form].argument
     surface = surfaces[int(generator.integers(len(surfaces)))]
     while True:
-        bare, fresh = _argument(symbols, content, generator)
-        whole = _distracted(bare, fresh, num_distractors, generator)
+        whole, fresh = _drawn(form, control, content, num_distractors, generator)
         pair = _minimal_pair(whole, fresh, generator)
-        if pair is None or whole.answer != bare.answer:
-            continue
-        words, corrupted = (_words(x, surface) for x in (whole, pair))
-        return Example(form, control, words, whole.answer, corrupted, pair.answer)
+        if pair is not None:
+            words, corrupted = (_words(x, surface) for x in (whole, pair))
+            return Example(form, control, words, whole.answer, corrupted, pair.answer)
+
+
+def drawn_line(
+    generator: np.random.Generator, surfaces: Sequence[Surface] = SURFACES
+) -> tuple[str, ...]:
+    """The words of an example of any form, and its answer, to be trained on.
+
+    Half are controls, half of made-up words; up to `MAX_DISTRACTORS` distractors.
+    """
+    form = tuple(FORMS)[int(generator.integers(len(FORMS)))]
+    controls = ("", *FORMS[form].controls)
+    control = controls[int(generator.integers(2) and generator.integers(1, len(controls)))]
+    content = ("nonce", "nonce", "true", "false")[int(generator.integers(4))]
+    number = int(generator.integers(MAX_DISTRACTORS + 1))
+    argument, _ = _drawn(form, control, content, number, generator)
+    surface = surfaces[int(generator.integers(len(surfaces)))]
+    return (*_words(argument, surface), argument.answer)
 
 
 def capability(is_right: Sequence[bool], is_control: Sequence[bool]) -> float:
@@ -296,6 +310,18 @@ def _check(form: str, control: str, content: str, num_distractors: int) -> None:
         raise LerayError(f"content must be one of {', '.join(CONTENTS)}; got {content!r}")
     if not 0 <= num_distractors <= MAX_DISTRACTORS:
         raise LerayError(f"num_distractors must be 0 to {MAX_DISTRACTORS}; got {num_distractors}")
+
+
+def _drawn(
+    form: str, control: str, content: str, num_distractors: int, generator: np.random.Generator
+) -> tuple[Argument, list[str]]:
+    """An argument among distractors that do not change its answer, and words of no premise."""
+    symbols = FORMS[form].controls[control] if control else FORMS[form].argument
+    while True:
+        bare, fresh = _argument(symbols, content, generator)
+        whole = _distracted(bare, fresh, num_distractors, generator)
+        if _entailed(whole.premises, whole.name, whole.asked) == bare.answer:
+            return whole, fresh
 
 
 def _argument(

@@ -16,7 +16,7 @@ class StudyArchitecture:
     """Options of `leray study architecture`.
 
     Args:
-        text: A file, a pattern of files, a folder, or stdlib.
+        text: A file, a pattern of files, a folder, stdlib or logicstream.
         preset: quick (minutes); screen, headline, parts (headline, and the default without each of
             its parts), narrow, wide, or full: all of them (hours, resumable).
         seed: Of the resamples; training has seeds of its own.

@@ -27,7 +27,8 @@ class LmTrain:
 
     Args:
         config: A TOML file, such as configs/baseline.toml; leave it out with --resume.
-        text: A file, a pattern of files, a folder, or stdlib; in place of the file's own.
+        text: A file, a pattern of files, a folder, stdlib or logicstream; in place of the file's
+            own.
         steps: How many, in place of the file's own.
         seed: Of the weights and of the order of the text.
         out: The run's folder, new or empty; by default one below runs/.

@@ -33,11 +33,13 @@ TAU = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of what is added to the cross-entropy; 0 leaves it out."""
+    """What counts, and the weights of what is added to the cross-entropy; 0 leaves it out."""
 
     pages: float = 0.0
     gluing: float = 0.0
     exactness: float = 0.0
+    answers: bool = False
+    """Windows are whole documents, of which only the last token is predicted."""
 
     def __post_init__(self) -> None:
         weights = (self.pages, self.gluing, self.exactness)
@@ -68,14 +70,19 @@ class LossConfig:
 def training_loss(
     model: Model, tokens: Int[Tensor, "b t"], targets: Int[Tensor, "b t"], config: LossConfig
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """What is minimised, and the cross-entropy alone, both in nats a token."""
+    """What is minimised, and the cross-entropy alone, both in nats a token.
+
+    Args:
+        targets: Where only answers count, one a row, and −1 elsewhere.
+    """
     watch: Watch | None = None
     if config.pages or config.gluing:
         watch = defaultdict(list)
-    own = model.loss(tokens, targets, watch)
+    own = model.loss(tokens, targets, watch, answers=config.answers)
     whole = own
     if watch is not None and config.pages:
-        pages = [model.loss_of(x, targets) for x in watch["levels"]]
+        levels = watch["levels"]
+        pages = [model.loss_of(x, targets, answers=config.answers) for x in levels]
         whole = whole + config.pages * torch.stack(pages).mean()
     if watch is not None and config.gluing:
         whole = whole + config.gluing * torch.stack(watch["disagreement"]).mean()

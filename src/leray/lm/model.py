@@ -247,15 +247,32 @@ class Model(nn.Module):
         return self.read(self._stream(tokens, watch))
 
     def loss(
-        self, tokens: Int[Tensor, "b t"], targets: Int[Tensor, "b t"], watch: Watch | None = None
+        self,
+        tokens: Int[Tensor, "b t"],
+        targets: Int[Tensor, "b t"],
+        watch: Watch | None = None,
+        *,
+        answers: bool = False,
     ) -> Float[Tensor, ""]:
-        """Mean cross-entropy in nats: that of :meth:`forward`, without keeping the logits."""
-        return self.loss_of(self._stream(tokens, watch), targets)
+        """Mean cross-entropy in nats: that of :meth:`forward`, without keeping the logits.
+
+        Args:
+            answers: One token a row is predicted; the targets are below 0 elsewhere.
+        """
+        return self.loss_of(self._stream(tokens, watch), targets, answers=answers)
 
     def loss_of(
-        self, x: Float[Tensor, "b t width"], targets: Int[Tensor, "b t"]
+        self,
+        x: Float[Tensor, "b t width"],
+        targets: Int[Tensor, "b t"],
+        *,
+        answers: bool = False,
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy in nats of a stream: of the last layer, or of a level before."""
+        if answers:
+            row = torch.arange(len(x), device=x.device)
+            place = (targets >= 0).int().argmax(dim=1)
+            x, targets = x[row, place][:, None], targets[row, place][:, None]
         x = rms_norm(x).flatten(0, 1)
         return capped_cross_entropy(x, self._classes(), targets.flatten(), CAP)
 

@@ -25,14 +25,20 @@ class DataConfig:
     text: str = "stdlib"
     """A file, a pattern of files, a folder, or the embedded default."""
     tokens: str = "bytes"
-    """``bytes``, or ``bpe:N`` for N tokens trained on the training split."""
+    """``bytes``; ``bpe:N`` or ``words:N`` for N tokens at most of the training split."""
     context: int = 256
     """Tokens of a window."""
     num_sequences: int = 8
     """Windows of a step, over all devices."""
+    growing: float = 0.0
+    """The share of the steps in which documents are drawn from the first ones, more and more."""
 
     def __post_init__(self) -> None:
-        check_bounds(context=(self.context, 1, 2**24), num_sequences=(self.num_sequences, 1, 2**20))
+        check_bounds(
+            context=(self.context, 1, 2**24),
+            num_sequences=(self.num_sequences, 1, 2**20),
+            growing=(self.growing, 0, 1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         self.loss.check(self.model)
         self.settling.check(self.model)
+        if self.data.growing and not self.loss.answers:
+            raise ValueError("growing has no effect without answers = true in the loss")
         if self.data.num_sequences % self.schedule.accumulate:
             raise ValueError(
                 f"accumulate must divide num_sequences, {self.data.num_sequences}; got "

@@ -50,6 +50,8 @@ def document_losses(
     starts: np.ndarray,
     context: int,
     max_windows: int | None = None,
+    *,
+    answers: bool = False,
 ) -> Losses:
     """Every token predicted once, from what its window shows before it.
 
@@ -58,6 +60,7 @@ def document_losses(
 
     Args:
         max_windows: Stop after so many; None for all.
+        answers: Only the last token of every document counts.
 
     Cost: one forward pass over the tokens.
     """
@@ -66,7 +69,7 @@ def document_losses(
     nats = np.zeros(len(starts) - 1)
     counts = np.zeros(len(starts) - 1, dtype=np.int64)
     done = 0
-    for inputs, targets, owner in windows_of(tokens, starts, context, sequences):
+    for inputs, targets, owner in windows_of(tokens, starts, context, sequences, answers=answers):
         if max_windows is not None and done >= max_windows:
             break
         x, y = (torch.from_numpy(a).to(device) for a in (inputs, targets))

@@ -34,7 +34,7 @@ from leray.train.distributed import (
 )
 from leray.train.evaluation import document_losses
 from leray.train.text import Split, read_texts
-from leray.train.tokens import SEPARATOR, Batches, TokenFiles, token_files, vocabulary_size
+from leray.train.tokens import SEPARATOR, TokenFiles, token_files, vocabulary_size
 from leray.train.training import Training, check_device, loaded, num_parameters, size_of, weightless
 
 Say = Callable[[str], None]
@@ -146,6 +146,7 @@ def training_of(asked: Asked, config: TrainingConfig, files: TokenFiles) -> Trai
         "configs": (config,),
         "seeds": (asked.seed,),
         "tokens": files.splits["train"],
+        "starts": files.starts["train"] if config.loss.answers else None,
         "tune": files.splits["tune"],
         "tune_starts": files.starts["tune"],
         "device": asked.device,
@@ -161,7 +162,7 @@ def _tried(training: Training) -> None:
         LerayError: The text is too short, or the model too large or impossible.
     """
     config, seed = training.configs[0], training.seeds[0]
-    batches = Batches(training.tokens, config.data.context, config.data.num_sequences, seed)
+    batches = training.batches(config, seed)
     if size_of(config.model) > LARGEST:
         raise LerayError(f"the model has more than {LARGEST:,} weights: make it smaller")
     try:
@@ -200,6 +201,7 @@ def _train(
             "text": config.data.text,
             "vocabulary": config.data.tokens,
             "text_digest": files.digest,
+            "answers": config.loss.answers,
             "seed": asked.seed,
             "steps": config.schedule.num_steps,
             "tokens": num_tokens,
@@ -223,7 +225,10 @@ def evaluated(
     if max_tokens is not None:
         num = max(1, int(np.searchsorted(starts, max_tokens, side="right")) - 1)
         starts, sizes = starts[: num + 1], sizes[:num]
-    found = document_losses(trained.model, files.splits[split], starts, trained.context)
+    answers = trained.training.get("answers") is True
+    found = document_losses(
+        trained.model, files.splits[split], starts, trained.context, answers=answers
+    )
     return {
         "split": split,
         "loss": found.mean,
@@ -263,7 +268,7 @@ class _Watch:
         )
         self.folder.event("trained", step=done, loss=train, tune=tune, tokens_per_second=speed)
         quarter = max(1, s.num_steps // 4)
-        if done // quarter > (done - made) // quarter:
+        if not self.config.loss.answers and done // quarter > (done - made) // quarter:
             model = loaded(self.config, finished.state)
             tokens = list(
                 generated(

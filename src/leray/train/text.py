@@ -1,7 +1,9 @@
 """Texts to train on: documents, split once into train, tune and report.
 
-A source is a file, a pattern of files, a folder of text files, or ``stdlib``: the sources of the
-Python standard library, which are on every machine. Documents are files; where these are fewer than
+A source is a file, a pattern of files, a folder of text files, ``stdlib``: the sources of the
+Python standard library, which are on every machine, or ``logicstream``: arguments with their
+answers, short ones first, of which the report has ways to say them that the others do not
+(:mod:`leray.circuits.logic`). Documents are files; where these are fewer than
 twenty, each is cut at the headings of WikiText where it has them, else at blank lines into pieces
 of about 8 KB.
 
@@ -17,9 +19,13 @@ import re
 import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from leray.circuits.logic import HELD_OUT, SURFACES, drawn_line
 from leray.errors import LerayError
 
 Split = Literal["train", "tune", "report"]
@@ -31,6 +37,7 @@ PIECE = 8192
 SUFFIXES = (".txt", ".md", ".py", ".rst", ".text")
 SHARE = 10
 """One of so many documents tunes, and one is for the report."""
+NUM_ARGUMENTS: dict[Split, int] = {"train": 100_000, "tune": 2_000, "report": 2_000}
 FEW = 20
 """Files that are fewer are cut into pieces."""
 
@@ -61,6 +68,8 @@ def read_texts(source: str) -> Texts:
     Raises:
         LerayError: As `read_documents`, or there is too little to split.
     """
+    if source == "logicstream":
+        return Texts(source, _arguments(), {})
     documents, dropped = read_documents(source)
     splits = _split(documents, by_text=not documents[0].is_piece)
     if not all(splits.values()):
@@ -92,6 +101,20 @@ def read_documents(source: str) -> tuple[list[Document], dict[str, int]]:
     if len(documents) < FEW:
         documents = [p for d in documents for p in pieces(d)]
     return documents, dropped
+
+
+@lru_cache(maxsize=1)
+def _arguments() -> dict[Split, tuple[Document, ...]]:
+    """LogicStream, the same on every machine; each split has a generator of its own."""
+    trained = tuple(s for s in SURFACES if s not in HELD_OUT)
+    splits: dict[Split, tuple[Document, ...]] = {}
+    for i, split in enumerate(SPLITS):
+        generator = np.random.default_rng([i, 0])
+        surfaces = HELD_OUT if split == "report" else trained
+        lines = [drawn_line(generator, surfaces) for _ in range(NUM_ARGUMENTS[split])]
+        lines.sort(key=len)
+        splits[split] = tuple(Document(f"{split}#{k}", " ".join(x)) for k, x in enumerate(lines))
+    return splits
 
 
 def pieces(document: Document) -> list[Document]:

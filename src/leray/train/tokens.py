@@ -1,4 +1,4 @@
-"""Tokens: bytes, or a byte-pair encoding trained on the training split; files of them in memory.
+"""Tokens: bytes, words, or a byte-pair encoding of the training split; files of them in memory.
 
 A document is its tokens after one separator, the token 0, from which its first token is predicted.
 The tokens of a split lie in one file, mapped into memory and never read whole, named by what they
@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.trainers import BpeTrainer
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, WhitespaceSplit
+from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
 from leray.errors import LerayError
 from leray.runs.files import atomic_write, make_folder
@@ -29,6 +29,7 @@ from leray.train.text import SPLITS, Document, Split, Texts
 
 SEPARATOR = 0
 SEPARATOR_TEXT = "<|separator|>"
+UNKNOWN_TEXT = "<|unknown|>"
 
 
 @dataclass(frozen=True)
@@ -69,23 +70,26 @@ class Vocabulary:
 
 
 def vocabulary_size(name: object) -> int:
-    """How many tokens ``bytes`` (also for None) or ``bpe:N`` asks for.
+    """How many tokens ``bytes`` (also for None), ``bpe:N`` or ``words:N`` asks for.
 
     Raises:
-        LerayError: Another name, or an N that is not 512 to 65,536.
+        LerayError: Another name, or an N that is not 512 to 65,536; of words 3 or more.
     """
     if name in (None, "bytes"):
         return 256
     kind, _, size = str(name).partition(":")
-    if kind != "bpe" or not (size.isascii() and size.isdecimal()) or not 512 <= int(size) <= 65_536:
+    least = {"bpe": 512, "words": 3}.get(kind)
+    number = int(size) if size.isascii() and size.isdecimal() else 0
+    if least is None or not least <= number <= 65_536:
         raise LerayError(
-            f"tokens must be bytes or bpe:N with N from 512 to 65536; got {name!r:.60}"
+            "tokens must be bytes, bpe:N with N from 512 to 65536, or words:N with N from 3; got "
+            f"{name!r:.60}"
         )
-    return int(size)
+    return number
 
 
 def vocabulary_of(name: str, documents: Iterable[Document]) -> Vocabulary:
-    """``bytes``, or ``bpe:N``: N tokens at most, trained on the documents.
+    """``bytes``; or N tokens at most of the documents: ``bpe:N``, or ``words:N`` between spaces.
 
     Raises:
         LerayError: As `vocabulary_size`.
@@ -93,6 +97,8 @@ def vocabulary_of(name: str, documents: Iterable[Document]) -> Vocabulary:
     size = vocabulary_size(name)
     if name == "bytes":
         return Vocabulary()
+    if name.startswith("words:"):
+        return Vocabulary(_words(size, documents).to_str())
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)  # pyright: ignore
     tokenizer.decoder = ByteLevelDecoder()  # pyright: ignore
@@ -104,6 +110,14 @@ def vocabulary_of(name: str, documents: Iterable[Document]) -> Vocabulary:
     )
     tokenizer.train_from_iterator((d.text for d in documents), trainer)
     return Vocabulary(tokenizer.to_str())
+
+
+def _words(size: int, documents: Iterable[Document]) -> Tokenizer:
+    tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN_TEXT))
+    tokenizer.pre_tokenizer = WhitespaceSplit()  # pyright: ignore
+    trainer = WordLevelTrainer(vocab_size=size, special_tokens=[SEPARATOR_TEXT, UNKNOWN_TEXT])
+    tokenizer.train_from_iterator((d.text for d in documents), trainer)
+    return tokenizer
 
 
 @dataclass(frozen=True)
@@ -214,13 +228,62 @@ class Batches:
         return phase + int(order[place]) * self.context
 
 
+@dataclass(frozen=True)
+class Endings:
+    """Batches of whole documents, of which only the last token is predicted.
+
+    A step's documents follow from the seed and the step's number: drawn from all, or for the first
+    ``growing`` steps from the first ones, a number that grows with the step.
+
+    Raises:
+        LerayError: A document is longer than a window.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    """Where each document begins, and the end."""
+    context: int
+    num_sequences: int
+    seed: int
+    growing: int = 0
+
+    def __post_init__(self) -> None:
+        longest = int(np.diff(self.starts).max()) - 1
+        if longest > self.context:
+            raise LerayError(
+                f"a document of {longest:,} tokens does not fit the context, {self.context:,}: "
+                "answers are asked of whole documents; give a longer context"
+            )
+
+    def at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """``[sequences, context]`` each, int64; targets are −1 but at the last token of each."""
+        num = len(self.starts) - 1
+        known = min(num, -(-num * (step + 1) // self.growing)) if self.growing else num
+        drawn = np.random.default_rng([self.seed % 2**63, step]).integers(
+            known, size=self.num_sequences
+        )
+        rows = np.zeros((self.num_sequences, self.context + 1), dtype=np.int64)
+        targets = np.full((self.num_sequences, self.context), -1, dtype=np.int64)
+        for i, d in enumerate(drawn):
+            found = self.tokens[self.starts[d] : self.starts[d + 1]]
+            rows[i, : len(found)] = found
+            targets[i, len(found) - 2] = found[-1]
+        return rows[:, :-1], targets
+
+
 def windows_of(
-    tokens: np.ndarray, starts: np.ndarray, context: int, num_sequences: int
+    tokens: np.ndarray,
+    starts: np.ndarray,
+    context: int,
+    num_sequences: int,
+    *,
+    answers: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """All documents in windows of ``context`` that follow each other, from each one's beginning.
 
     Yields (inputs, targets, documents), ``[sequences, context]``; where a window is longer than
-    what is left of its document, the document is −1.
+    what is left of its document, the document is −1; where only answers count, everywhere but at
+    the last token of a document.
     """
     places = [
         (d, at)
@@ -234,7 +297,10 @@ def windows_of(
         for i, (d, at) in enumerate(part):
             found = tokens[at : min(at + context + 1, int(starts[d + 1]))]
             rows[i, : len(found)] = found
-            owner[i, : len(found) - 1] = d
+            if not answers:
+                owner[i, : len(found) - 1] = d
+            elif at + len(found) == int(starts[d + 1]):
+                owner[i, len(found) - 2] = d
         yield rows[:, :-1], rows[:, 1:], owner
 
 
