@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from leray.circuits.ablation import ABLATIONS, Task, ablated, divergence, replacement
+from leray.circuits.ablation import Task, ablated, divergence, replacements
 from leray.circuits.graph import Edge, Graph
 from leray.circuits.influence import known_circuit
 from leray.circuits.patching import clean_run, patched
@@ -55,12 +55,11 @@ def circuit_of(model: Transformer, task: Task) -> tuple[Edge, ...]:
     graph, clean = run.graph, model(task.clean)
     circuit = known_circuit(model, task)
     assert not bool((circuit & ~in_common(model, graph)).any())
-    effects = torch.zeros(len(circuit), dtype=clean.dtype)
-    for ablation in ABLATIONS:
-        replaced = replacement(model, task, ablation, run.written)
+    every = replacements(model, task, run.written)
+    for replaced in every:
         others = ablated(model, graph, task.clean, replaced, ~circuit[None])[0]
         assert float(divergence(others, clean, task).max()) < UNCHANGED
-        effects = effects.maximum(patched(run, task, replaced))
+    effects = patched(run, task, every).amax(dim=0)
     assert float(effects[circuit].min()) > CHANGED
     assert float(effects[~circuit].max()) < UNCHANGED
     return tuple(edge for edge, true in zip(graph.edges, circuit.tolist(), strict=True) if true)

@@ -36,7 +36,7 @@ def test_one_copy_may_go_and_not_all(name: str, layer: int, num_copies: int) -> 
         )
         for ablation in ABLATIONS:
             replaced = replacement(model, task, ablation, run.written)
-            effects = patched(run, task, replaced)
+            effects = patched(run, task, replaced[None])[0]
             hidden = touched if num_copies == 3 else written & (ablation == "zero")
             assert float(effects[hidden].sum()) < 1e-6
             sets = torch.stack([written, ~true])

@@ -9,7 +9,7 @@ import torch
 
 from leray.circuits.ablation import ABLATIONS, Ablation, Task, ablated, divergence, replacement
 from leray.circuits.graph import Edge, graph_of
-from leray.circuits.patching import clean_run, patched
+from leray.circuits.patching import clean_run, local_changes, patched, read_norms
 from leray.circuits.transformer import rotated
 from leray.data.planted import load_program, task_of
 from leray.errors import LerayError
@@ -38,10 +38,14 @@ def test_one_by_one_is_a_set_of_one(ablation: Ablation) -> None:
         masks = torch.eye(len(run.graph.edges), dtype=torch.bool)
         outputs = ablated(model, run.graph, task.clean, replaced, masks)
         wanted = divergence(outputs, model(task.clean), task).mean(dim=-1)
-    effects = patched(run, task, replaced)
-    torch.testing.assert_close(effects, wanted, rtol=1e-9, atol=1e-12)
-    some = masks[3] | masks[40]
-    torch.testing.assert_close(patched(run, task, replaced, some), effects * some)
+    effects = patched(run, task, replaced[None])
+    torch.testing.assert_close(effects[0], wanted, rtol=1e-9, atol=1e-12)
+    some = masks[3:4] | masks[40]
+    torch.testing.assert_close(patched(run, task, replaced[None], some), effects * some)
+    felt = local_changes(run, replaced[None], torch.ones_like(effects, dtype=torch.bool))
+    for norms in (felt, read_norms(run, replaced[None])):
+        assert float(effects[norms < 1e-6].max()) < 1e-9
+        assert int((norms < 1e-6).sum()) > 50
 
 
 def test_no_edge_and_every_edge() -> None:

@@ -10,7 +10,7 @@ message r_s:
 With a set A of edges ablated the target t reads Σ_s m_s + Σ_{s → t in A} (r_s − m_s), where m_s is
 what s writes in that very run. A one-edge set is path patching of a single edge.
 
-Shapes: s sources, p sets of edges at once, b batch, t time, d width, o outputs.
+Shapes: a ablations, s sources, p sets of edges at once, b batch, t time, d width, o outputs.
 
 Source: Wang et al., Interpretability in the wild (arXiv 2211.00593), for mean and resample
 ablation; Conmy et al. 2023 for edges.
@@ -93,6 +93,13 @@ def replacement(
     if ablation == "zero":
         return torch.zeros_like(clean)
     raise LerayError(f"an ablation is one of {', '.join(ABLATIONS)}; got {ablation!r}")
+
+
+def replacements(
+    model: Transformer, task: Task, clean: Float[Tensor, "s b t d"]
+) -> Float[Tensor, "a s b t d"]:
+    """r_s for every ablation and source, in the order of ``ABLATIONS``."""
+    return torch.stack([replacement(model, task, ablation, clean) for ablation in ABLATIONS])
 
 
 def ablated(

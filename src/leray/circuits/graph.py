@@ -78,10 +78,6 @@ class Graph:
             mask[self.places[edge]] = True
         return mask
 
-    def by_target(self, values: Shaped[Tensor, " edges"]) -> list[Shaped[Tensor, " sources"]]:
-        """Views of the values of every target's edges."""
-        return list(values.split(self.num_before))
-
     def by_pairs(self, values: Shaped[Tensor, "*p edges"]) -> Shaped[Tensor, "*p targets sources"]:
         """Values of edges as a matrix, 0 where there is no edge."""
         before = torch.arange(len(self.sources)) < torch.tensor(self.num_before)[:, None]

@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from leray.circuits.ablation import ABLATIONS, Task, replacement
-from leray.circuits.patching import CleanRun, Target, clean_run, targets_of
+from leray.circuits.ablation import Task, replacements
+from leray.circuits.patching import CleanRun, Target, clean_run
 from leray.circuits.transformer import Transformer
 
 LEAST = 1e-3
@@ -47,19 +47,18 @@ def known_circuit(model: Transformer, task: Task, least: float = LEAST) -> Bool[
     Cost: three runs of an edge's target for every edge and ablation.
     """
     run = clean_run(model, task)
-    aways = torch.stack([replacement(model, task, a, run.written) for a in ABLATIONS]) - run.written
     counted = task.counted.any(dim=0)
     kinds = torch.stack([~counted, counted])
     matters = torch.zeros(len(run.graph.sources), 2, dtype=torch.bool)
     circuit = []
-    for target in reversed(list(targets_of(model))):
-        n = run.graph.num_before[target.place]
+    for target, away, _ in reversed(list(run.by_target(replacements(model, task, run.written)))):
+        n = away.shape[1]
         if target.layer == len(model.blocks):
             live = counted
         else:
             live = kinds[matters[n + (target.head or 0)]].any(dim=0)
         everywhere, *alone = (
-            (_changes(run, target, aways[:, :n] * moved[:, None]) > least)[:, live].any(dim=1)
+            (_changes(run, target, away * moved[:, None]) > least)[:, live].any(dim=1)
             for moved in (torch.ones_like(counted), *kinds)
         )
         circuit.append(everywhere)

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from leray.circuits.ablation import Task, divergence, messages
 from leray.circuits.graph import PARTS, Graph, graph_of
 from leray.circuits.transformer import Transformer
+
+AT_ONCE = 2**18
+"""Numbers in the messages that one batch replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,34 @@ class CleanRun:
     graph: Graph
     written: Float[Tensor, "s b t d"]
 
+    def by_target(
+        self, replaced: Float[Tensor, "a s b t d"]
+    ) -> Iterator[tuple[Target, Float[Tensor, "a n b t d"], slice]]:
+        """Every target, by how much each of its edges would move its input, and their numbers."""
+        away = replaced - self.written
+        start = 0
+        for target in targets_of(self.model):
+            n = self.graph.num_before[target.place]
+            yield target, away[:, :n], slice(start, start + n)
+            start += n
+
+    def outputs_of_all(self) -> Float[Tensor, "b t o"]:
+        """What the model puts out on the clean inputs."""
+        return self.written.sum(dim=0) @ self.model.unembedding
+
     def read(self, place: int) -> Float[Tensor, "b t d"]:
         """The input of target number ``place``."""
         return self.written[: self.graph.num_before[place]].sum(dim=0)
+
+    def reading(self, target: Target) -> Float[Tensor, "d k"]:
+        """The linear map through which the target sees its input."""
+        if target.layer == len(self.model.blocks):
+            return self.model.unembedding
+        layer = self.model.blocks[target.layer]
+        if target.head is None:
+            return layer.mlp.up
+        maps = (layer.heads.query, layer.heads.key, layer.heads.value)
+        return maps[target.part][target.head]
 
     def change(self, target: Target, away: Float[Tensor, "n b t d"]) -> Float[Tensor, "n b t d"]:
         """By how much the target alone writes something else when its input moves by ``away``."""
@@ -100,27 +128,70 @@ def clean_run(model: Transformer, task: Task) -> CleanRun:
 def patched(
     run: CleanRun,
     task: Task,
-    replaced: Float[Tensor, "s b t d"],
-    wanted: Bool[Tensor, " edges"] | None = None,
-) -> Float[Tensor, " edges"]:
-    """The effect of ablating each edge on its own.
+    replaced: Float[Tensor, "a s b t d"],
+    wanted: Bool[Tensor, "a edges"] | None = None,
+) -> Float[Tensor, "a edges"]:
+    """The effect of ablating each edge on its own, in several ways.
 
     Args:
-        replaced: r_s for every source, from :func:`leray.circuits.ablation.replacement`.
-        wanted: The edges to patch, all of them by default; the others have effect 0.
+        replaced: For every ablation r_s, from :func:`leray.circuits.ablation.replacement`.
+        wanted: What to patch, everything by default; the rest has effect 0.
 
-    Cost: for every edge a forward pass from its target on.
+    Cost: for every edge and ablation a forward pass from the edge's target on.
     """
-    clean = run.written.sum(dim=0) @ run.model.unembedding
-    away = replaced - run.written
-    effects = clean.new_zeros(len(run.graph.edges))
+    clean = run.outputs_of_all()
+    effects = clean.new_zeros(len(replaced), len(run.graph.edges))
     wanted = torch.ones_like(effects, dtype=torch.bool) if wanted is None else wanted
-    for target, chosen, effect in zip(
-        targets_of(run.model), run.graph.by_target(wanted), run.graph.by_target(effects),
-        strict=True,
-    ):  # fmt: skip
-        if chosen.any():
-            change = run.change(target, away[: len(chosen)][chosen])
-            outputs = run.outputs(target, change)
-            effect[chosen] = divergence(outputs, clean, task).mean(dim=-1)
+    for target, away, edges in run.by_target(replaced):
+        for a, i in _parts(wanted[:, edges], away[0, 0].numel()):
+            outputs = run.outputs(target, run.change(target, away[a, i]))
+            effects[a, edges.start + i] = divergence(outputs, clean, task).mean(dim=-1)
     return effects
+
+
+@torch.no_grad()
+def read_norms(run: CleanRun, replaced: Float[Tensor, "a s b t d"]) -> Float[Tensor, "a edges"]:
+    """The norm of what the target's first linear map reads of the change of an edge's message.
+
+    ‖(r_s − m_s) W‖ with W the map of queries, keys, values, W_1 or W_U, by tr Wᵀ G W with G the
+    Gram matrix of r_s − m_s. Where it is 0 the edge does nothing.
+
+    Cost: b·t·d² for every source, d²·k for every edge into a map of k columns.
+    """
+    away = (replaced - run.written).flatten(2, 3)
+    gram = away.mT @ away  # [a, s, d, d]
+    norms = []
+    for target, n in zip(targets_of(run.model), run.graph.num_before, strict=True):
+        w = run.reading(target)
+        norms.append(torch.einsum("asde,de->as", gram[:, :n], w @ w.mT))
+    return torch.cat(norms, dim=1).clamp(min=0).sqrt()
+
+
+@torch.no_grad()
+def local_changes(
+    run: CleanRun, replaced: Float[Tensor, "a s b t d"], wanted: Bool[Tensor, "a edges"]
+) -> Float[Tensor, "a edges"]:
+    """The norm of the change of what the target of an edge alone writes when it is ablated.
+
+    Where it is 0 the edge does nothing.
+
+    Args:
+        wanted: Where to look; elsewhere the result is 0.
+
+    Cost: for every edge and ablation wanted one run of the target.
+    """
+    norms = replaced.new_zeros(wanted.shape)
+    for target, away, edges in run.by_target(replaced):
+        for a, i in _parts(wanted[:, edges], away[0, 0].numel()):
+            change = run.change(target, away[a, i])
+            norms[a, edges.start + i] = change.flatten(1).norm(dim=1)
+    return norms
+
+
+def _parts(
+    wanted: Bool[Tensor, "a n"], numbers_each: int
+) -> Iterator[tuple[Int[Tensor, " p"], Int[Tensor, " p"]]]:
+    """Where it is True, in parts whose messages stay near the processor."""
+    for part in wanted.nonzero().split(max(1, AT_ONCE // numbers_each)):
+        if len(part):
+            yield part[:, 0], part[:, 1]

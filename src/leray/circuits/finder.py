@@ -1,0 +1,148 @@
+"""Find the edges of a circuit: what can be ruled out, what gradients say, then exact patching.
+
+1. An edge does nothing if its target's first linear map reads nothing of it, or if what its target
+   alone writes stays the same. No run of the model is needed to know.
+2. If more edges are left than may be patched, integrated gradients under every ablation choose.
+3. These are patched exactly, each under the ablation that promises most; where that shows nothing,
+   under the others. The score of an edge is the largest effect found, and for edges that were not
+   patched the largest attribution.
+4. Backups hide from all of this, so edges that showed nothing are ablated in groups
+   (:mod:`leray.circuits.hidden`).
+
+Shapes: a ablations, s sources, b batch, t time, d width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from leray.circuits.ablation import Task, divergence, replacements
+from leray.circuits.attribution import eap_ig
+from leray.circuits.graph import Edge, Graph
+from leray.circuits.hidden import hidden_groups, shared_inputs
+from leray.circuits.patching import CleanRun, clean_run, local_changes, patched, read_norms
+from leray.circuits.transformer import Transformer
+from leray.errors import LerayError
+
+BACKWARD = 3
+"""Forward passes that a forward and a backward pass cost: gradients must not cost more than what
+they save."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Scores of edges.
+
+    Args:
+        scores: The largest effect of ablating an edge, or its attribution where not patched.
+        known: Which were patched exactly, or do nothing in what their target writes.
+        nothing: An effect at most this shows nothing.
+        groups: Edges that hide each other: any one may go, all may not.
+    """
+
+    graph: Graph
+    scores: Float[Tensor, " edges"]
+    known: Bool[Tensor, " edges"]
+    nothing: float
+    groups: tuple[tuple[Edge, ...], ...]
+
+    @property
+    def circuit(self) -> Bool[Tensor, " edges"]:
+        """The edges whose score shows something."""
+        return self.scores > self.nothing
+
+
+@torch.no_grad()
+def find_edges(
+    model: Transformer,
+    task: Task,
+    *,
+    budget: float = 0.1,
+    num_steps: int = 5,
+    least: float = 1e-4,
+) -> Found:
+    """Score every edge of a model by what the task loses without it.
+
+    Args:
+        budget: Exact runs, as a fraction of those of patching every edge under every ablation.
+        num_steps: Of integrated gradients, where they are needed.
+        least: An effect that shows something, as a fraction of that of ablating every edge.
+
+    Raises:
+        LerayError: A budget or a least effect outside (0, 1].
+
+    Cost: one run of a target for every edge and ablation that is read, and of exact patching
+    ``budget``, or what gradients would cost if that is more.
+    """
+    for name, value in (("budget", budget), ("least", least)):
+        if not 0 < value <= 1:
+            raise LerayError(f"{name} must lie in (0, 1]; got {value}")
+    run = clean_run(model, task)
+    replaced = replacements(model, task, run.written)
+    nothing = least * _effect_of_all(run, task, replaced)
+    rounding = _rounding(run)
+    felt = local_changes(run, replaced, read_norms(run, replaced) > rounding)
+    alive = felt > rounding
+    some = alive.any(dim=0)
+    num_runs = max(int(budget * felt.numel()), BACKWARD * len(replaced) * num_steps)
+    promise, attributed = felt, torch.zeros_like(felt[0])
+    if int(some.sum()) > num_runs:
+        with torch.enable_grad():
+            promise = torch.stack([eap_ig(run, task, r, num_steps) for r in replaced])
+        attributed = promise.amax(dim=0) * some
+    effects, tried = _patched_by_promise(run, task, replaced, promise * alive, num_runs, nothing)
+    known = tried.any(dim=0) | ~some
+    scores = torch.where(known, effects.amax(dim=0), attributed)
+    silent = torch.where(tried, effects <= nothing, ~alive)
+    groups = hidden_groups(run, task, replaced, silent, nothing)
+    for group in groups:
+        numbers = list(group.edges)
+        scores[numbers] = scores[numbers].clamp(min=group.effect)
+        scores = scores.maximum(shared_inputs(run, task, replaced, silent, group))
+    named = tuple(tuple(run.graph.edges[i] for i in group.edges) for group in groups)
+    return Found(graph=run.graph, scores=scores, known=known, nothing=nothing, groups=named)
+
+
+def _rounding(run: CleanRun) -> float:
+    """The norm of a change that rounding alone may make."""
+    largest = float(run.written.flatten(1).norm(dim=1).max())
+    return torch.finfo(run.written.dtype).eps ** 0.5 * largest
+
+
+def _effect_of_all(run: CleanRun, task: Task, replaced: Float[Tensor, "a s b t d"]) -> float:
+    """The largest effect of ablating every edge at once, over the ablations."""
+    outputs = replaced.sum(dim=1) @ run.model.unembedding
+    return float(divergence(outputs, run.outputs_of_all(), task).mean(dim=-1).max())
+
+
+def _patched_by_promise(
+    run: CleanRun,
+    task: Task,
+    replaced: Float[Tensor, "a s b t d"],
+    promise: Float[Tensor, "a edges"],
+    num_runs: int,
+    nothing: float,
+) -> tuple[Float[Tensor, "a edges"], Bool[Tensor, "a edges"]]:
+    """The effects of the most promising edges, and what was tried.
+
+    First each under its most promising ablation, then those that showed nothing under the others.
+    """
+    first = torch.zeros_like(promise, dtype=torch.bool)
+    first.scatter_(0, promise.argmax(dim=0, keepdim=True), True)
+    chosen = _most(promise.where(first, 0), num_runs)
+    effects = patched(run, task, replaced, chosen)
+    weak = chosen.any(dim=0) & (effects.amax(dim=0) <= nothing)
+    again = _most(promise.where(weak & ~chosen, 0), num_runs - int(chosen.sum()))
+    return effects + patched(run, task, replaced, again), chosen | again
+
+
+def _most(promise: Float[Tensor, "a edges"], number: int) -> Bool[Tensor, "a edges"]:
+    """The ``number`` largest of those above 0."""
+    flat = promise.flatten()
+    most = torch.zeros_like(flat, dtype=torch.bool)
+    most[flat.topk(min(number, len(flat))).indices] = True
+    return (most & (flat > 0)).view_as(promise)
