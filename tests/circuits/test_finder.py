@@ -51,7 +51,7 @@ def test_few_runs_go_to_what_gradients_promise() -> None:
         for w in moved.parameters():
             noise = torch.randn(w.shape, generator=generator, dtype=w.dtype)
             w.add_(1e-4 * w.square().mean().sqrt() * noise)
-    found = find_edges(moved, task)
+    found = find_edges(moved, task, budget=0.01, num_steps=2)
     assert not bool(found.known.all())
     true = found.graph.mask(program.circuit)
     assert float(found.scores[true].min()) > float(found.scores[~true].max())

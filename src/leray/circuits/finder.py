@@ -28,9 +28,9 @@ from leray.circuits.patching import CleanRun, clean_run, local_changes, patched,
 from leray.circuits.transformer import Transformer
 from leray.errors import LerayError
 
-BACKWARD = 3
-"""Forward passes that a forward and a backward pass cost: gradients must not cost more than what
-they save."""
+PASS = 20
+"""Patched edges that one pass with gradients costs, about (it reaches every target and the whole
+model, not one target and what comes after): where patching is cheaper, no gradients are taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ def find_edges(
     model: Transformer,
     task: Task,
     *,
-    budget: float = 0.1,
+    budget: float = 0.05,
     num_steps: int = 5,
     least: float = 1e-4,
 ) -> Found:
@@ -85,10 +85,11 @@ def find_edges(
     replaced = replacements(model, task, run.written)
     nothing = least * _effect_of_all(run, task, replaced)
     rounding = _rounding(run)
-    felt = local_changes(run, replaced, read_norms(run, replaced) > rounding)
+    read = read_norms(run, replaced) > rounding
+    felt = local_changes(run, replaced, read)
     alive = felt > rounding
     some = alive.any(dim=0)
-    num_runs = max(int(budget * felt.numel()), BACKWARD * len(replaced) * num_steps)
+    num_runs = max(int(budget * felt.numel()), PASS * len(replaced) * num_steps)
     promise, attributed = felt, torch.zeros_like(felt[0])
     if int(some.sum()) > num_runs:
         with torch.enable_grad():
@@ -97,8 +98,8 @@ def find_edges(
     effects, tried = _patched_by_promise(run, task, replaced, promise * alive, num_runs, nothing)
     known = tried.any(dim=0) | ~some
     scores = torch.where(known, effects.amax(dim=0), attributed)
-    silent = torch.where(tried, effects <= nothing, ~alive)
-    groups = hidden_groups(run, task, replaced, silent, nothing)
+    silent = read & torch.where(tried, effects <= nothing, ~alive)
+    groups = hidden_groups(run, task, replaced, silent, effects, nothing)
     for group in groups:
         numbers = list(group.edges)
         scores[numbers] = scores[numbers].clamp(min=group.effect)

@@ -1,10 +1,11 @@
 """Edges that hide each other: backups, found by ablating many edges at once.
 
 An edge shows nothing on its own while another does its work. All silent edges of one target are
-ablated together; if that shows something, half of them, a quarter and at last single edges are
-given back as long as it still does. What remains is a least set; with all of it but one edge
-ablated, further edges that show something on top belong to the group too (of three copies that
-outvote each other any two are a least set).
+ablated together. Were the rest of the model linear, the root of their effect could not exceed the
+sum of the roots of their own effects (the triangle inequality). Where it does, half of them, a
+quarter and at last single edges are given back as long as it still does. What remains is a least
+set; with all of it but one edge ablated, further edges that show something on top belong to the
+group too (of three copies that outvote each other any two are a least set).
 
 What a group's sources read is hidden with them. So the silent edges that bring one source to the
 same input of each of them are ablated together as well.
@@ -38,7 +39,7 @@ class Group:
     Args:
         ablation: The number of the ablation that shows them together.
         edges: Their numbers.
-        effect: Of a least set of them.
+        effect: Of all of them.
     """
 
     ablation: int
@@ -52,28 +53,35 @@ def hidden_groups(
     task: Task,
     replaced: Float[Tensor, "a s b t d"],
     silent: Bool[Tensor, "a edges"],
+    effects: Float[Tensor, "a edges"],
     least: float,
 ) -> list[Group]:
     """Groups of edges into one target, each silent, which show something together.
 
     Args:
-        silent: Where ablating an edge on its own shows nothing.
-        least: An effect above it shows something.
+        silent: Where a target reads an edge whose ablation alone shows nothing.
+        effects: Of the silent edges on their own.
+        least: How far beyond the triangle inequality an effect shows something.
 
     Cost: for every target and ablation one run from the target on; for a group of g among n edges
     some 2 g log n + g n more.
     """
     groups = []
     for target, away, edges in run.by_target(replaced):
-        together = torch.einsum("an,anbtd->abtd", silent[:, edges].to(away), away)
-        shown = _effects(run, task, target, together) > least
-        for ablation in shown.nonzero()[:, 0].tolist():
-            search = _Search(run, task, target, away[ablation], least)
-            left = silent[ablation, edges].nonzero()[:, 0].tolist()
-            while (effect := search.effect(left)) > least:
+        here = silent[:, edges]
+        if not here.any():
+            continue
+        together = torch.einsum("an,anbtd->abtd", here.to(away), away)
+        bounds = (effects[:, edges].sqrt() * here).sum(dim=1).square() + least
+        beyond = _effects(run, task, target, together) > bounds
+        for ablation in beyond.nonzero()[:, 0].tolist():
+            roots = effects[ablation, edges].sqrt()
+            search = _Search(run, task, target, away[ablation], roots, least)
+            left = here[ablation].nonzero()[:, 0].tolist()
+            while search.shows(left):
                 members = search.members(left)
                 numbers = tuple(edges.start + i for i in members)
-                groups.append(Group(ablation, numbers, effect))
+                groups.append(Group(ablation, numbers, search.effect(members)))
                 left = [i for i in left if i not in members]
     return groups
 
@@ -119,11 +127,18 @@ class _Search:
     task: Task
     target: Target
     moves: Float[Tensor, "n b t d"]
+    roots: Float[Tensor, " n"]
     least: float
 
     def effect(self, numbers: list[int]) -> float:
         together = self.moves[numbers].sum(dim=0, keepdim=True)
         return float(_effects(self.run, self.task, self.target, together))
+
+    def bound(self, numbers: list[int]) -> float:
+        return float(self.roots[numbers].sum()) ** 2 + self.least
+
+    def shows(self, numbers: list[int]) -> bool:
+        return self.effect(numbers) > self.bound(numbers)
 
     def members(self, numbers: list[int]) -> list[int]:
         """A least set, and what shows something on top of all of it but one."""
@@ -131,9 +146,15 @@ class _Search:
         others = [i for i in numbers if i not in kept]
         found = set(kept)
         for spared in kept:
-            base = self.moves[[i for i in kept if i != spared]].sum(dim=0)
-            shown = _effects(self.run, self.task, self.target, base + self.moves[others])
-            found |= {i for i, e in zip(others, shown.tolist(), strict=True) if e > self.least}
+            rest = [i for i in kept if i != spared]
+            shown = _effects(
+                self.run, self.task, self.target, self.moves[rest].sum(dim=0) + self.moves[others]
+            )
+            found |= {
+                i
+                for i, effect in zip(others, shown.tolist(), strict=True)
+                if effect > self.bound([*rest, i])
+            }
         return sorted(found)
 
     def _least_set(self, numbers: list[int]) -> list[int]:
@@ -143,7 +164,7 @@ class _Search:
             start = 0
             while start < len(numbers):
                 rest = numbers[:start] + numbers[start + size :]
-                if self.effect(rest) > self.least:
+                if self.shows(rest):
                     numbers = rest
                 else:
                     start += size

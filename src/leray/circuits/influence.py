@@ -49,7 +49,7 @@ def known_circuit(model: Transformer, task: Task, least: float = LEAST) -> Bool[
     run = clean_run(model, task)
     counted = task.counted.any(dim=0)
     kinds = torch.stack([~counted, counted])
-    matters = torch.zeros(len(run.graph.sources), 2, dtype=torch.bool)
+    matters = counted.new_zeros(len(run.graph.sources), 2)
     circuit = []
     for target, away, _ in reversed(list(run.by_target(replacements(model, task, run.written)))):
         n = away.shape[1]

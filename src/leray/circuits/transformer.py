@@ -192,7 +192,9 @@ def rotated(model: Transformer, generator: torch.Generator) -> Transformer:
     """
     old = model.unembedding
     width = len(old)
-    drawn = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(
+        width, width, generator=generator, dtype=torch.float64, device=generator.device
+    )
     q, upper = torch.linalg.qr(drawn)
     turn = (q * upper.diagonal().sign()).to(old)
     back = turn.mT
