@@ -38,7 +38,7 @@ from leray.circuits.attribution import eap, eap_ig
 from leray.circuits.backups import copies_of, with_backups
 from leray.circuits.finder import find_edges
 from leray.circuits.patching import clean_run, patched
-from leray.circuits.transformer import Transformer, rotated
+from leray.circuits.plain import PlainTransformer, rotated
 from leray.data.planted import Program, load_program, program_names, task_of
 from leray.errors import LerayError
 
@@ -59,7 +59,7 @@ class Row:
     our_seconds: float
 
 
-def noisy(model: Transformer) -> Transformer:
+def noisy(model: PlainTransformer) -> PlainTransformer:
     """The model rotated, with noise on every weight."""
     moved = rotated(model, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
@@ -74,7 +74,7 @@ def noisy(model: Transformer) -> Transformer:
     return moved
 
 
-VARIANTS: dict[str, Callable[[Transformer], Transformer]] = {
+VARIANTS: dict[str, Callable[[PlainTransformer], PlainTransformer]] = {
     "compiled": lambda model: model,
     "rotated": lambda model: rotated(model, torch.Generator().manual_seed(0)),
     "rotated, noisy": noisy,
@@ -92,13 +92,13 @@ def timed(run: Callable[[], Tensor]) -> tuple[Tensor, float]:
             return result, min(seconds)
 
 
-def exactly(model: Transformer, task: Task) -> Tensor:
+def exactly(model: PlainTransformer, task: Task) -> Tensor:
     with torch.no_grad():
         run = clean_run(model, task)
         return patched(run, task, replacements(model, task, run.written)).amax(dim=0)
 
 
-def attributed(model: Transformer, task: Task) -> list[Tensor]:
+def attributed(model: PlainTransformer, task: Task) -> list[Tensor]:
     """EAP and its integrated gradients by ablation, and the largest of the latter."""
     run = clean_run(model, task)
     every = replacements(model, task, run.written)
@@ -110,7 +110,7 @@ def area(scores: Tensor, true: Tensor, tie: float) -> float:
     return float(roc_auc_score(true, scores.where(scores > tie, 0)))
 
 
-def row_of(program: Program, model: Transformer) -> Row:
+def row_of(program: Program, model: PlainTransformer) -> Row:
     model.requires_grad_(False)
     task = task_of(program, NUM_INPUTS)
     exact, exact_seconds = timed(lambda: exactly(model, task))

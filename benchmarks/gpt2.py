@@ -33,7 +33,7 @@ from leray.train.training import TUNE_WINDOWS, num_parameters
 PART = size_named("headline").headline
 assert PART is not None
 SCALE = PART.scale
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 WARMUP, BETAS, DECAY, CLIP, LEAST = 0.05, (0.9, 0.95), 0.1, 1.0, 0.1
 
 

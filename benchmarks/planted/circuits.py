@@ -24,13 +24,13 @@ from leray.circuits.ablation import Task, ablated, divergence, replacements
 from leray.circuits.graph import Edge, Graph
 from leray.circuits.influence import known_circuit
 from leray.circuits.patching import clean_run, patched
-from leray.circuits.transformer import Transformer
+from leray.circuits.plain import PlainTransformer
 from leray.data.planted import load_program, program_names, task_of
 
 UNCHANGED, CHANGED = 1e-6, 1e-3
 
 
-def in_common(model: Transformer, graph: Graph) -> Tensor:
+def in_common(model: PlainTransformer, graph: Graph) -> Tensor:
     """``[edges]``, whether the source writes a direction that the target's weights read."""
     writes = [model.token.any(dim=0), model.position.any(dim=0)]
     reads = []
@@ -49,7 +49,7 @@ def in_common(model: Transformer, graph: Graph) -> Tensor:
 
 
 @torch.no_grad()
-def circuit_of(model: Transformer, task: Task) -> tuple[Edge, ...]:
+def circuit_of(model: PlainTransformer, task: Task) -> tuple[Edge, ...]:
     """The edges, after all checks."""
     run = clean_run(model, task)
     graph, clean = run.graph, model(task.clean)

@@ -10,7 +10,7 @@ from leray.circuits.backups import copies_of, with_backups
 from leray.circuits.finder import find_edges
 from leray.circuits.graph import Edge
 from leray.circuits.patching import clean_run, patched
-from leray.circuits.transformer import rotated
+from leray.circuits.plain import rotated
 from leray.data.planted import load_program, program_names, task_of
 from leray.errors import LerayError
 

@@ -8,7 +8,7 @@ import torch
 from leray.circuits.ablation import ABLATIONS, ablated, divergence, replacement
 from leray.circuits.influence import known_circuit
 from leray.circuits.patching import clean_run, patched
-from leray.circuits.transformer import rotated
+from leray.circuits.plain import rotated
 from leray.data.planted import load_program, program_names, task_of
 
 SMALL = [name for name in program_names() if not name.startswith("shuffle-dyck")]

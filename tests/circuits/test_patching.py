@@ -10,7 +10,7 @@ import torch
 from leray.circuits.ablation import ABLATIONS, Ablation, Task, ablated, divergence, replacement
 from leray.circuits.graph import Edge, graph_of
 from leray.circuits.patching import clean_run, local_changes, patched, read_norms
-from leray.circuits.transformer import rotated
+from leray.circuits.plain import rotated
 from leray.data.planted import load_program, task_of
 from leray.errors import LerayError
 

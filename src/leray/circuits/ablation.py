@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from leray.circuits.graph import Graph
-from leray.circuits.transformer import Transformer
+from leray.circuits.nodes import Transformer, sum_of
 from leray.errors import LerayError
 
 Ablation = Literal["resample", "mean", "zero"]
@@ -64,7 +64,7 @@ class Task:
 def messages(model: Transformer, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "s b t d"]:
     """What every source writes, in the order of the graph."""
     written = list(model.embedded(tokens))
-    x = written[0] + written[1]
+    x = sum_of(tuple(written))
     for layer in model.blocks:
         shared = x.unsqueeze(-3)
         heads = layer.heads(shared, shared, shared).unbind(dim=-3)
@@ -136,7 +136,7 @@ def ablated(
         heads = layer.heads(*(x.transpose(1, 2) for x in (q, k, v)))  # [p, b, h, t, d]
         written += heads.unbind(dim=2)
         written.append(layer.mlp(read(1)[:, 0]))
-    return read(1)[:, 0] @ model.unembedding
+    return model.output(read(1)[:, 0])
 
 
 def divergence(

@@ -37,14 +37,13 @@ def eap(run: CleanRun, task: Task, replaced: Float[Tensor, "s b t d"]) -> Float[
 
     Cost: one forward and one backward pass.
     """
-    reading = run.model.unembedding.detach()
-    gap = (run.written - replaced).sum(dim=0) @ reading
+    gap = run.outputs_of_all().detach() - run.model.output(replaced.sum(dim=0)).detach()
     weights = task.counted / task.counted.sum(dim=1, keepdim=True)
 
     def loss(outputs: Tensor) -> Tensor:
         return -((outputs * gap).sum(dim=-1) * weights).sum()
 
-    return _scores(run, replaced, _gradients(run, run.written[:2], loss))
+    return _scores(run, replaced, _gradients(run, run.written[: len(run.model.inputs)], loss))
 
 
 def eap_ig(
@@ -67,15 +66,15 @@ def eap_ig(
     def loss(outputs: Tensor) -> Tensor:
         return divergence(outputs, clean, task).sum()
 
-    total = torch.zeros(())
+    total, n = torch.zeros(()), len(run.model.inputs)
     for k in range(num_steps):
-        along = torch.lerp(run.written[:2], replaced[:2], (k + 0.5) / num_steps)
+        along = torch.lerp(run.written[:n], replaced[:n], (k + 0.5) / num_steps)
         total = total + _gradients(run, along, loss)
     return _scores(run, replaced, total / num_steps)
 
 
 def _gradients(
-    run: CleanRun, embedded: Float[Tensor, "2 b t d"], loss: Callable[[Tensor], Tensor]
+    run: CleanRun, embedded: Float[Tensor, "i b t d"], loss: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "n b t d"]:
     """The gradient of the loss in the input of every target."""
     moves = embedded.new_zeros(len(run.graph.targets), *embedded.shape[1:], requires_grad=True)
@@ -87,7 +86,7 @@ def _gradients(
         place += 3 * layer.heads.number
         x = x + layer.mlp(x + moves[place])
         place += 1
-    outputs = (x + moves[place]) @ run.model.unembedding
+    outputs = run.model.output(x + moves[place])
     return torch.autograd.grad(loss(outputs), moves)[0]
 
 

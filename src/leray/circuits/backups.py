@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from leray.circuits.graph import Edge
-from leray.circuits.transformer import MLP, Heads, Layer, Transformer
+from leray.circuits.plain import PlainHeads, PlainLayer, PlainMLP, PlainTransformer
 from leray.errors import LerayError
 
 STEEPNESS = 100.0
@@ -34,14 +34,14 @@ NEARLY = 1e-2
 
 @torch.no_grad()
 def with_backups(
-    model: Transformer,
+    model: PlainTransformer,
     circuit: Iterable[Edge],
     inputs: Int[Tensor, "b t"],
     *,
     layer: int,
     head: int,
     num_copies: int = 2,
-) -> tuple[Transformer, tuple[Edge, ...]]:
+) -> tuple[PlainTransformer, tuple[Edge, ...]]:
     """The same function computed with copies of one head, and its circuit.
 
     The copies are the head itself and new last heads of its layer. The layer's own MLP moves to a
@@ -70,18 +70,18 @@ def with_backups(
     def copied(w: Tensor) -> Tensor:
         return torch.cat([w, w[head : head + 1].expand(num_copies - 1, -1, -1)])
 
-    heads = Heads(
+    heads = PlainHeads(
         copied(own.heads.query), copied(own.heads.key), copied(own.heads.value), copied(output),
         own.heads.scale,
     )  # fmt: skip
     none = own.heads.query[:0], own.heads.key[:0], own.heads.value[:0], own.heads.output[:0]
     vote = _vote(own.heads.output[head], num_copies)
     blocks[layer : layer + 1] = [
-        Layer(heads, vote), Layer(Heads(*none, own.heads.scale), own.mlp)
+        PlainLayer(heads, vote), PlainLayer(PlainHeads(*none, own.heads.scale), own.mlp)
     ]  # fmt: skip
     token = F.pad(model.token, (0, num_new))
     token[:, -1] = 1
-    wider = Transformer(
+    wider = PlainTransformer(
         token, F.pad(model.position, (0, num_new)), blocks,
         F.pad(model.unembedding, (0, 0, 0, num_new)),
     )  # fmt: skip
@@ -94,7 +94,7 @@ def copies_of(layer: int, head: int, num_heads: int, num_copies: int) -> tuple[s
     return tuple(f"layers.{layer}.heads.{number}" for number in numbers)
 
 
-def _check_picks(model: Transformer, inputs: Tensor, layer: int, head: int) -> None:
+def _check_picks(model: PlainTransformer, inputs: Tensor, layer: int, head: int) -> None:
     words, places = model.embedded(inputs)
     x = words + places
     for block in model.blocks[:layer]:
@@ -110,27 +110,27 @@ def _check_picks(model: Transformer, inputs: Tensor, layer: int, head: int) -> N
         )
 
 
-def _widened(block: Layer, num_new: int) -> Layer:
+def _widened(block: PlainLayer, num_new: int) -> PlainLayer:
     """The same layer on a stream with new last coordinates that it neither reads nor writes."""
     rows, columns = (0, 0, 0, num_new), (0, num_new)
     heads = block.heads
-    return Layer(
-        Heads(
+    return PlainLayer(
+        PlainHeads(
             F.pad(heads.query, rows), F.pad(heads.key, rows), F.pad(heads.value, rows),
             F.pad(heads.output, columns), heads.scale,
         ),
-        MLP(F.pad(block.mlp.up, rows), F.pad(block.mlp.down, columns)),
+        PlainMLP(F.pad(block.mlp.up, rows), F.pad(block.mlp.down, columns)),
     )  # fmt: skip
 
 
-def _vote(output: Tensor, num_copies: int) -> MLP:
+def _vote(output: Tensor, num_copies: int) -> PlainMLP:
     """step(S) W_O as two rectified units a coordinate; ``output`` is W_O, ``[k, d]``."""
     k, width = output.shape
     threshold = (num_copies - 0.5) / 2
     up = output.new_zeros(width, 2, k)
     up[-1 - k : -1] = STEEPNESS * torch.eye(k).to(output)[:, None]
     up[-1] = (output.new_tensor([0.5, -0.5]) - STEEPNESS * threshold)[:, None]
-    return MLP(up.flatten(1), torch.cat([output, -output]))
+    return PlainMLP(up.flatten(1), torch.cat([output, -output]))
 
 
 def _with_copies(

@@ -24,8 +24,8 @@ from leray.circuits.ablation import Task, divergence, replacements
 from leray.circuits.attribution import eap_ig
 from leray.circuits.graph import Edge, Graph
 from leray.circuits.hidden import hidden_groups, shared_inputs
+from leray.circuits.nodes import Transformer
 from leray.circuits.patching import CleanRun, clean_run, local_changes, patched, read_norms
-from leray.circuits.transformer import Transformer
 from leray.errors import LerayError
 
 PASS = 20
@@ -116,7 +116,7 @@ def _rounding(run: CleanRun) -> float:
 
 def _effect_of_all(run: CleanRun, task: Task, replaced: Float[Tensor, "a s b t d"]) -> float:
     """The largest effect of ablating every edge at once, over the ablations."""
-    outputs = replaced.sum(dim=1) @ run.model.unembedding
+    outputs = run.model.output(replaced.sum(dim=1))
     return float(divergence(outputs, run.outputs_of_all(), task).mean(dim=-1).max())
 
 

@@ -1,6 +1,6 @@
 """The computation graph: sources that write to the stream, targets that read it, edges between.
 
-    sources   token, position, layers.i.heads.h, layers.i.mlp
+    sources   the inputs (token, position), layers.i.heads.h, layers.i.mlp
     targets   layers.i.heads.h.query, .key, .value, layers.i.mlp, output
 
 An edge leads from a source to every target after it; the heads of one layer do not see each other.
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from leray.circuits.transformer import Transformer
+from leray.circuits.nodes import Transformer
 from leray.errors import LerayError, nearest
 
 PARTS = ("query", "key", "value")
@@ -88,7 +88,7 @@ class Graph:
 
 def graph_of(model: Transformer) -> Graph:
     """The graph of a model, one node for every head and every MLP."""
-    sources, targets, num_before = ["token", "position"], [], []
+    sources, targets, num_before = [*model.inputs], [], []
     for i, layer in enumerate(model.blocks):
         heads = [f"layers.{i}.heads.{h}" for h in range(layer.heads.number)]
         targets += [f"{head}.{part}" for head in heads for part in PARTS]

@@ -28,8 +28,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from leray.circuits.ablation import Task, replacements
+from leray.circuits.nodes import Transformer
 from leray.circuits.patching import CleanRun, Target, clean_run
-from leray.circuits.transformer import Transformer
 
 LEAST = 1e-3
 """The smallest change of a coordinate that counts: in compiled programs a smaller one is the leak
@@ -74,6 +74,7 @@ def _changes(
     for away in aways:
         change = run.change(target, away)
         if target.layer == len(run.model.blocks):
-            change = change @ run.model.unembedding
+            x = run.read(target.place)
+            change = run.model.output(x + change) - run.model.output(x)
         largest.append(change.abs().amax(dim=(1, 3)))
     return torch.stack(largest).amax(dim=0)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from leray.circuits.ablation import Task, divergence, messages
 from leray.circuits.graph import PARTS, Graph, graph_of
-from leray.circuits.transformer import Transformer
+from leray.circuits.nodes import Transformer
 
 AT_ONCE = 2**18
 """Numbers in the messages that one batch replaces."""
@@ -82,21 +82,20 @@ class CleanRun:
 
     def outputs_of_all(self) -> Float[Tensor, "b t o"]:
         """What the model puts out on the clean inputs."""
-        return self.written.sum(dim=0) @ self.model.unembedding
+        return self.model.output(self.written.sum(dim=0))
 
     def read(self, place: int) -> Float[Tensor, "b t d"]:
         """The input of target number ``place``."""
         return self.written[: self.graph.num_before[place]].sum(dim=0)
 
-    def reading(self, target: Target) -> Float[Tensor, "d k"]:
-        """The linear map through which the target sees its input."""
+    def reading(self, target: Target) -> Float[Tensor, "d k"] | None:
+        """The linear map through which the target sees its input, where one is first."""
         if target.layer == len(self.model.blocks):
-            return self.model.unembedding
+            return self.model.reading()
         layer = self.model.blocks[target.layer]
         if target.head is None:
-            return layer.mlp.up
-        maps = (layer.heads.query, layer.heads.key, layer.heads.value)
-        return maps[target.part][target.head]
+            return layer.mlp.reading()
+        return layer.heads.reading(target.head, target.part)
 
     def change(self, target: Target, away: Float[Tensor, "n b t d"]) -> Float[Tensor, "n b t d"]:
         """By how much the target alone writes something else when its input moves by ``away``."""
@@ -116,7 +115,7 @@ class CleanRun:
             x = x + self.model.blocks[target.layer].mlp(x)
         for layer in self.model.blocks[target.layer + 1 :]:
             x = layer(x)
-        return x @ self.model.unembedding
+        return self.model.output(x)
 
 
 def clean_run(model: Transformer, task: Task) -> CleanRun:
@@ -154,7 +153,8 @@ def read_norms(run: CleanRun, replaced: Float[Tensor, "a s b t d"]) -> Float[Ten
     """The norm of what the target's first linear map reads of the change of an edge's message.
 
     ‖(r_s − m_s) W‖ with W the map of queries, keys, values, W_1 or W_U, by tr Wᵀ G W with G the
-    Gram matrix of r_s − m_s. Where it is 0 the edge does nothing.
+    Gram matrix of r_s − m_s; ‖r_s − m_s‖ where a norm comes first. Where it is 0 the edge does
+    nothing.
 
     Cost: b·t·d² for every source, d²·k for every edge into a map of k columns.
     """
@@ -163,7 +163,8 @@ def read_norms(run: CleanRun, replaced: Float[Tensor, "a s b t d"]) -> Float[Ten
     norms = []
     for target, n in zip(targets_of(run.model), run.graph.num_before, strict=True):
         w = run.reading(target)
-        norms.append(torch.einsum("asde,de->as", gram[:, :n], w @ w.mT))
+        read = torch.eye(gram.shape[-1]).to(gram) if w is None else w @ w.mT
+        norms.append(torch.einsum("asde,de->as", gram[:, :n], read))
     return torch.cat(norms, dim=1).clamp(min=0).sqrt()
 
 

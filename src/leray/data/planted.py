@@ -20,7 +20,7 @@ from torch import Tensor
 
 from leray.circuits.ablation import Task
 from leray.circuits.graph import Edge
-from leray.circuits.transformer import Transformer, transformer_of
+from leray.circuits.plain import PlainTransformer, transformer_of
 from leray.errors import LerayError, nearest
 
 FOLDER = "programs"
@@ -42,7 +42,7 @@ class Program:
     """
 
     name: str
-    model: Transformer
+    model: PlainTransformer
     tokens: tuple[str, ...]
     inputs: Int[Tensor, "b t"]
     categorical: bool

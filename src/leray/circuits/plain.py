@@ -1,31 +1,29 @@
-"""A transformer whose residual stream is a plain sum of what its nodes write.
+"""A transformer without norms, masks or biases, as Tracr compiles programs.
 
-    x₀ = token + position,   x ← x + Σ_h head_h(x),   x ← x + mlp(x),   y = x W_U
+    x₀ = token + position,   y = x W_U
 
     head(q, k, v) = softmax(q W_Q (k W_K)ᵀ / s) v W_V W_O,   mlp(x) = relu(x W_1) W_2
-
-without layer norm, masks or biases, as Tracr compiles programs: so every node's input is the sum of
-the outputs of the nodes before it, and an edge of the computation graph is one summand. A head has
-three inputs, its queries, keys and values, which may be given apart.
 
 Shapes: b batch, t time, d width of the stream, h heads, k width of a head, m hidden units of an
 MLP, o outputs.
 
-Source: Elhage et al., A mathematical framework for transformer circuits (2021), for the view;
-Lindner et al., Tracr (arXiv 2301.05062), for the architecture.
+Source: Lindner et al., Tracr (arXiv 2301.05062).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from leray.circuits.nodes import MLP, Heads, Layer, Transformer
 from leray.errors import LerayError
 
 
-class Heads(nn.Module):
+class PlainHeads(Heads):
     """The attention heads of one layer.
 
     Args:
@@ -68,13 +66,16 @@ class Heads(nn.Module):
             q @ self.query[h], k @ self.key[h], v @ self.value[h], self.output[h], self.scale
         )
 
+    def reading(self, h: int, part: int) -> Float[Tensor, "d k"]:
+        return (self.query, self.key, self.value)[part][h]
+
 
 def attended(q: Tensor, k: Tensor, v: Tensor, output: Tensor, scale: float) -> Tensor:
     """softmax(q kᵀ / s) v W_O."""
     return (q @ k.mT / scale).softmax(dim=-1) @ v @ output
 
 
-class MLP(nn.Module):
+class PlainMLP(MLP):
     """One hidden layer of rectified units.
 
     Args:
@@ -89,21 +90,21 @@ class MLP(nn.Module):
     def forward(self, x: Float[Tensor, "*b t d"]) -> Float[Tensor, "*b t d"]:
         return F.relu(x @ self.up) @ self.down
 
-
-class Layer(nn.Module):
-    """Heads, then an MLP, each of which adds to the stream."""
-
-    def __init__(self, heads: Heads, mlp: MLP) -> None:
-        super().__init__()
-        self.heads, self.mlp = heads, mlp
-
-    def forward(self, x: Float[Tensor, "*b t d"]) -> Float[Tensor, "*b t d"]:
-        shared = x.unsqueeze(-3)
-        x = x + self.heads(shared, shared, shared).sum(dim=-3)
-        return x + self.mlp(x)
+    def reading(self) -> Float[Tensor, "d k"]:
+        return self.up
 
 
-class Transformer(nn.Module):
+class PlainLayer(Layer):
+    """Heads, then an MLP."""
+
+    heads: PlainHeads  # pyright: ignore[reportIncompatibleVariableOverride], never assigned another
+    mlp: PlainMLP  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, heads: PlainHeads, mlp: PlainMLP) -> None:
+        super().__init__(heads, mlp)
+
+
+class PlainTransformer(Transformer):
     """Embeddings, layers and a linear reading of the stream.
 
     Args:
@@ -114,17 +115,16 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, token: Tensor, position: Tensor, layers: list[Layer], unembedding: Tensor
+        self, token: Tensor, position: Tensor, layers: Sequence[PlainLayer], unembedding: Tensor
     ) -> None:
-        super().__init__()
+        super().__init__(("token", "position"), layers)
         self.token, self.position = nn.Parameter(token), nn.Parameter(position)
-        self.layers = nn.ModuleList(layers)
         self.unembedding = nn.Parameter(unembedding)
 
     @property
-    def blocks(self) -> list[Layer]:
+    def blocks(self) -> Sequence[PlainLayer]:
         """The layers, with their type."""
-        return [layer for layer in self.layers if isinstance(layer, Layer)]
+        return [layer for layer in self.layers if isinstance(layer, PlainLayer)]
 
     def embedded(
         self, tokens: Int[Tensor, "b t"]
@@ -147,15 +147,14 @@ class Transformer(nn.Module):
         words = self.token[tokens]
         return words, self.position[: tokens.shape[1]].expand_as(words)
 
-    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t o"]:
-        words, places = self.embedded(tokens)
-        x = words + places
-        for layer in self.blocks:
-            x = layer(x)
+    def output(self, x: Float[Tensor, "*b t d"]) -> Float[Tensor, "*b t o"]:
         return x @ self.unembedding
 
+    def reading(self) -> Float[Tensor, "d k"]:
+        return self.unembedding
 
-def transformer_of(arrays: dict[str, Tensor], scale: float) -> Transformer:
+
+def transformer_of(arrays: dict[str, Tensor], scale: float) -> PlainTransformer:
     """A model of named arrays: ``token``, ``position``, ``unembedding`` and ``layers.i.…``.
 
     The names of its parameters are those of the arrays, with ``heads.`` or ``mlp.`` before the last
@@ -176,12 +175,12 @@ def transformer_of(arrays: dict[str, Tensor], scale: float) -> Transformer:
         query, key, value, output = (
             taken(f"layers.{i}.heads.{part}") for part in ("query", "key", "value", "output")
         )
-        mlp = MLP(taken(f"layers.{i}.mlp.up"), taken(f"layers.{i}.mlp.down"))
-        layers.append(Layer(Heads(query, key, value, output, scale), mlp))
-    return Transformer(taken("token"), taken("position"), layers, taken("unembedding"))
+        mlp = PlainMLP(taken(f"layers.{i}.mlp.up"), taken(f"layers.{i}.mlp.down"))
+        layers.append(PlainLayer(PlainHeads(query, key, value, output, scale), mlp))
+    return PlainTransformer(taken("token"), taken("position"), layers, taken("unembedding"))
 
 
-def rotated(model: Transformer, generator: torch.Generator) -> Transformer:
+def rotated(model: PlainTransformer, generator: torch.Generator) -> PlainTransformer:
     """The same function with the stream turned by a uniformly random rotation R.
 
     Every output map becomes W R and every input map Rᵀ W, so that no direction of the stream
@@ -200,13 +199,13 @@ def rotated(model: Transformer, generator: torch.Generator) -> Transformer:
     back = turn.mT
     with torch.no_grad():
         layers = [
-            Layer(
-                Heads(
+            PlainLayer(
+                PlainHeads(
                     back @ layer.heads.query, back @ layer.heads.key, back @ layer.heads.value,
                     layer.heads.output @ turn, layer.heads.scale,
                 ),
-                MLP(back @ layer.mlp.up, layer.mlp.down @ turn),
+                PlainMLP(back @ layer.mlp.up, layer.mlp.down @ turn),
             )
             for layer in model.blocks
         ]  # fmt: skip
-        return Transformer(model.token @ turn, model.position @ turn, layers, back @ old)
+        return PlainTransformer(model.token @ turn, model.position @ turn, layers, back @ old)

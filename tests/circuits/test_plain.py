@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from leray.circuits.transformer import rotated, transformer_of
+from leray.circuits.plain import rotated, transformer_of
 from leray.data.planted import Program, load_program, program_names
 from leray.errors import LerayError
 
