@@ -276,7 +276,7 @@ class Model(nn.Module):
         x = rms_norm(x).flatten(0, 1)
         return capped_cross_entropy(x, self._classes(), targets.flatten(), CAP)
 
-    def read(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t classes"]:
+    def read(self, x: Float[Tensor, "*b t width"]) -> Float[Tensor, "*b t classes"]:
         """The logits of a stream: of the last layer, or of a level before (a page)."""
         return CAP * torch.tanh(F.linear(rms_norm(x), self._classes()) / CAP)
 
