@@ -15,36 +15,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from leray.circuits.logic import (
-    ANSWERS,
-    CONTENTS,
-    FORMS,
-    HELD_OUT,
-    MAX_DISTRACTORS,
-    SURFACES,
-    Example,
-    drawn_example,
-)
-from leray.train.checkpoint import Trained, load_trained
-from leray.train.tokens import SEPARATOR
-
-
-@torch.no_grad()
-def accuracy(trained: Trained, examples: list[Example]) -> float:
-    """The share of right answers, of three."""
-    vocabulary, context = trained.vocabulary, trained.context
-    answers = torch.tensor([int(vocabulary.encode(a)[0]) for a in ANSWERS])
-    rows = torch.zeros(len(examples), context, dtype=torch.long)
-    ends = torch.empty(len(examples), dtype=torch.long)
-    for i, example in enumerate(examples):
-        tokens = [SEPARATOR, *vocabulary.encode(" ".join(example.words)).tolist()]
-        rows[i, : len(tokens)] = torch.tensor(tokens)
-        ends[i] = len(tokens) - 1
-    logits = trained.model(rows)[torch.arange(len(rows)), ends][:, answers]
-    right = torch.tensor([ANSWERS.index(x.answer) for x in examples])
-    return float((logits.argmax(dim=1) == right).float().mean())
+from leray.circuits.logic import CONTENTS, FORMS, HELD_OUT, MAX_DISTRACTORS, SURFACES
+from leray.train.arguments import accuracies
+from leray.train.checkpoint import load_trained
 
 
 def main() -> None:
@@ -66,21 +40,14 @@ def main() -> None:
         (("trained", known), ("held out", HELD_OUT)), CONTENTS
     ):
         lines.append(f"\nways to say it: {told}; words: {content}")
-        for form, about in FORMS.items():
-            found = {}
-            for control in ("", *about.controls):
-                examples = [
-                    drawn_example(
-                        form,
-                        control,
-                        generator,
-                        content=content,
-                        num_distractors=int(generator.integers(MAX_DISTRACTORS + 1)),
-                        surfaces=surfaces,
-                    )
-                    for _ in range(a.examples)
-                ]
-                found[control or "fires"] = accuracy(trained, examples)
+        for form in FORMS:
+            found = {"fires": 0.0}
+            for number in range(MAX_DISTRACTORS + 1):
+                kinds = {"content": content, "num_distractors": number, "surfaces": surfaces}
+                each = a.examples // (MAX_DISTRACTORS + 1)
+                for control, share in accuracies(trained, form, each, generator, **kinds).items():
+                    name = control or "fires"
+                    found[name] = found.get(name, 0.0) + share / (MAX_DISTRACTORS + 1)
             shown = ", ".join(f"{k} {x:.3f}" for k, x in found.items())
             lines.append(f"{form:22} {min(found.values()):.3f}  ({shown})")
     print("\n".join(lines))

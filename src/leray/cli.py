@@ -53,6 +53,13 @@ COMMANDS = {
         "Does sheaf structure make a language model better? Train, compare, judge the claims.",
         "leray study architecture --text ../shared/data/text/wikitext2.*.txt",
     ),
+    "circuits find": Command(
+        "Circuits",
+        "leray.commands.circuits",
+        "CircuitsFind",
+        "The edges of a model that an ability needs, and what they keep of it.",
+        "leray circuits find --model planted:sort",
+    ),
     "claims": Command(
         "Studies",
         "leray.commands.claims",

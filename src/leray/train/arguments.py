@@ -1,0 +1,93 @@
+"""Arguments in words put to a trained model: what it answers, and tasks for finding circuits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from leray.circuits.ablation import Task
+from leray.circuits.logic import ANSWERS, FORMS, Example, drawn_example
+from leray.errors import LerayError
+from leray.train.checkpoint import Trained
+from leray.train.tokens import SEPARATOR
+
+
+def answer_tokens(trained: Trained) -> tuple[int, ...]:
+    """The tokens of yes, no and unknown.
+
+    Raises:
+        LerayError: The model has not one token for each.
+    """
+    found = [trained.vocabulary.encode(a).tolist() for a in ANSWERS]
+    if any(len(x) != 1 for x in found) or len({x[0] for x in found}) < len(ANSWERS):
+        raise LerayError(
+            f"the model has no single tokens for {', '.join(ANSWERS)}: it must be trained on "
+            "logicstream, as configs/reasoner.toml does"
+        )
+    return tuple(x[0] for x in found)
+
+
+def encoded(
+    trained: Trained, texts: Sequence[Sequence[str]]
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, " b"]]:
+    """Texts from the separator on, and the place of their last token.
+
+    What is behind the last token is no part of the text, and nothing before it sees it.
+
+    Raises:
+        LerayError: A text is longer than the model's context.
+    """
+    lines = [[SEPARATOR, *trained.vocabulary.encode(" ".join(x)).tolist()] for x in texts]
+    longest = max(map(len, lines))
+    if longest > trained.context:
+        raise LerayError(f"a text of {longest} tokens came; the model has read {trained.context}")
+    rows = torch.full((len(lines), longest), SEPARATOR)
+    for row, line in zip(rows, lines, strict=True):
+        row[: len(line)] = torch.tensor(line)
+    return rows, torch.tensor([len(line) - 1 for line in lines])
+
+
+@torch.no_grad()
+def answer_logits(trained: Trained, examples: Sequence[Example]) -> Float[Tensor, "b answers"]:
+    """Of yes, no and unknown, after each example."""
+    rows, ends = encoded(trained, [x.words for x in examples])
+    logits = trained.model(rows.to(next(trained.model.parameters()).device)).cpu()
+    return logits[torch.arange(len(rows)), ends][:, answer_tokens(trained)]
+
+
+def accuracies(
+    trained: Trained, form: str, num_examples: int, generator: np.random.Generator, **kinds: object
+) -> dict[str, float]:
+    """The share of right answers where a form fires, under ``""``, and on each of its controls.
+
+    Args:
+        num_examples: Of each.
+        kinds: Of the examples, as :func:`leray.circuits.logic.drawn_example` takes them.
+    """
+    found = {}
+    for control in ("", *FORMS[form].controls):
+        examples = [
+            drawn_example(form, control, generator, **kinds)  # pyright: ignore[reportArgumentType]
+            for _ in range(num_examples)
+        ]
+        right = torch.tensor([ANSWERS.index(x.answer) for x in examples])
+        found[control] = float(
+            (answer_logits(trained, examples).argmax(1) == right).double().mean()
+        )
+    return found
+
+
+def task_of_form(
+    trained: Trained, form: str, num_examples: int, generator: np.random.Generator
+) -> Task:
+    """Arguments that fire beside their minimal pairs; the place of the answer counts."""
+    examples = [drawn_example(form, "", generator) for _ in range(num_examples)]
+    clean, ends = encoded(trained, [x.words for x in examples])
+    corrupted, _ = encoded(trained, [x.corrupted for x in examples])
+    counted = torch.zeros_like(clean, dtype=torch.bool)
+    counted[torch.arange(len(clean)), ends] = True
+    return Task(clean, corrupted, counted)
