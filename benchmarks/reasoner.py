@@ -43,9 +43,11 @@ def main() -> None:
         for form in FORMS:
             found = {"fires": 0.0}
             for number in range(MAX_DISTRACTORS + 1):
-                kinds = {"content": content, "num_distractors": number, "surfaces": surfaces}
-                each = a.examples // (MAX_DISTRACTORS + 1)
-                for control, share in accuracies(trained, form, each, generator, **kinds).items():
+                shares = accuracies(
+                    trained, form, a.examples // (MAX_DISTRACTORS + 1), generator,
+                    content=content, num_distractors=number, surfaces=surfaces,
+                )  # fmt: skip
+                for control, share in shares.items():
                     name = control or "fires"
                     found[name] = found.get(name, 0.0) + share / (MAX_DISTRACTORS + 1)
             shown = ", ".join(f"{k} {x:.3f}" for k, x in found.items())

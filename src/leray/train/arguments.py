@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from leray.circuits.ablation import Task
-from leray.circuits.logic import ANSWERS, FORMS, Example, drawn_example
+from leray.circuits.logic import ANSWERS, FORMS, SURFACES, Example, Surface, drawn_example
 from leray.errors import LerayError
 from leray.train.checkpoint import Trained
 from leray.train.tokens import SEPARATOR
@@ -60,24 +60,32 @@ def answer_logits(trained: Trained, examples: Sequence[Example]) -> Float[Tensor
 
 
 def accuracies(
-    trained: Trained, form: str, num_examples: int, generator: np.random.Generator, **kinds: object
+    trained: Trained,
+    form: str,
+    num_examples: int,
+    generator: np.random.Generator,
+    *,
+    content: str = "nonce",
+    num_distractors: int = 0,
+    surfaces: Sequence[Surface] = SURFACES,
 ) -> dict[str, float]:
     """The share of right answers where a form fires, under ``""``, and on each of its controls.
 
     Args:
-        num_examples: Of each.
-        kinds: Of the examples, as :func:`leray.circuits.logic.drawn_example` takes them.
+        num_examples: Of each; the rest as :func:`leray.circuits.logic.drawn_example` takes it.
     """
     found = {}
     for control in ("", *FORMS[form].controls):
         examples = [
-            drawn_example(form, control, generator, **kinds)  # pyright: ignore[reportArgumentType]
+            drawn_example(
+                form, control, generator,
+                content=content, num_distractors=num_distractors, surfaces=surfaces,
+            )
             for _ in range(num_examples)
-        ]
+        ]  # fmt: skip
         right = torch.tensor([ANSWERS.index(x.answer) for x in examples])
-        found[control] = float(
-            (answer_logits(trained, examples).argmax(1) == right).double().mean()
-        )
+        told = answer_logits(trained, examples).argmax(dim=1)
+        found[control] = float((told == right).double().mean())
     return found
 
 
