@@ -485,4 +485,4 @@ def test_losses_without_effect_are_refused():
     config = ModelConfig(num_tokens=3)
     for name in ("pages", "gluing", "exactness"):
         with pytest.raises(ValueError, match=f"the loss '{name}' has no effect"):
-            LossConfig(**{name: 0.1}).check(config)
+            LossConfig(**{name: 0.1}).check(config)  # pyright: ignore[reportArgumentType]

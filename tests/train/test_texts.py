@@ -218,14 +218,19 @@ def test_documents_come_one_by_one_while_they_grow():
         Endings(stream, starts, 5, 4, seed=0)
 
 
-def test_arguments_are_a_source_of_text(monkeypatch):
+def test_arguments_are_a_source_of_text(monkeypatch, tmp_path):
     """The report's are said in ways that the others' are not."""
     monkeypatch.setattr(text, "NUM_ARGUMENTS", {"train": 60, "tune": 20, "report": 20})
-    text._arguments.cache_clear()
-    splits = read_texts("logicstream").splits
-    text._arguments.cache_clear()
+    texts = read_texts("logicstream")
+    splits = dict(texts.splits)
     lengths = [len(d.text.split()) for d in splits["train"]]
     assert lengths == sorted(lengths)
+    files = token_files(texts, "words:160", tmp_path)
+    assert len(files.starts["train"]) == 61
+    monkeypatch.setattr("leray.train.tokens._make", None)  # a second time nothing is made
+    assert token_files(read_texts("logicstream"), "words:160", tmp_path).digest == files.digest
+    monkeypatch.setattr(text, "NUM_ARGUMENTS", {"train": 61, "tune": 20, "report": 20})
+    assert read_texts("logicstream").digest != texts.digest
     assert {d.text.split()[-1] for d in splits["tune"]} == {"yes", "no", "unknown"}
     assert not {d.text for d in splits["train"]} & {d.text for d in splits["report"]}
 

@@ -200,27 +200,33 @@ def answer(premises: Sequence[Premise], name: str, asked: str) -> Answer:
 
 
 def _entailed(premises: Sequence[Premise], name: str, asked: str) -> Answer | None:
-    """None of a contradiction."""
+    """None of a contradiction.
+
+    A column of the table is a whole number with a bit a row.
+    """
     own = [p for p in premises if isinstance(p, Rule) or p.name == name]
     words = sorted({asked, *(x.word for p in own for x in _literals(p))})
-    place = {w: i for i, w in enumerate(words)}
-    table = _truths(len(words))
+    every, columns = _truths(len(words))
+    column = dict(zip(words, columns, strict=True))
 
-    def true(literal: Literal) -> np.ndarray:
-        return table[:, place[literal.word]] == literal.holds
+    def true(literals: tuple[Literal, ...], joined: str) -> int:
+        """The rows in which all of these are so, or any."""
+        found = every if joined == "and" else 0
+        for x in literals:
+            rows = column[x.word] if x.holds else every ^ column[x.word]
+            found = found & rows if joined == "and" else found | rows
+        return found
 
-    possible = np.ones(len(table), dtype=bool)
+    possible = every
     for p in own:
         if isinstance(p, Fact):
-            possible &= np.any([true(x) for x in p.either], axis=0)
+            possible &= true(p.either, "or")
         else:
-            body = [true(x) for x in p.body]
-            fires = np.all(body, axis=0) if p.joined == "and" else np.any(body, axis=0)
-            possible &= ~fires | true(p.head)
-    found = table[possible, place[asked]]
-    if not len(found):
+            possible &= every ^ true(p.body, p.joined) | true((p.head,), "and")
+    found = possible & column[asked]
+    if not possible:
         return None
-    return "yes" if found.all() else "unknown" if found.any() else "no"
+    return "yes" if found == possible else "unknown" if found else "no"
 
 
 def vocabulary() -> tuple[str, ...]:
@@ -290,10 +296,11 @@ def capability(is_right: Sequence[bool], is_control: Sequence[bool]) -> float:
     return float(min(right[control].mean(), right[~control].mean()))
 
 
-@lru_cache(maxsize=16)
-def _truths(n: int) -> np.ndarray:
-    """``[2ⁿ, n]``, every row once."""
-    return (np.arange(2**n)[:, None] >> np.arange(n)) % 2 == 1
+@lru_cache(maxsize=32)
+def _truths(n: int) -> tuple[int, tuple[int, ...]]:
+    """All 2ⁿ rows, and for each of n words those in which it is true."""
+    every = (1 << 2**n) - 1
+    return every, tuple(every ^ every // (2**2**i + 1) for i in range(n))
 
 
 def _literals(premise: Premise) -> tuple[Literal, ...]:

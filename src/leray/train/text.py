@@ -15,16 +15,17 @@ neighbours may be on different sides; they share no text, but an author and a su
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from leray.circuits import logic
 from leray.circuits.logic import HELD_OUT, SURFACES, drawn_line
 from leray.errors import LerayError
 
@@ -37,7 +38,7 @@ PIECE = 8192
 SUFFIXES = (".txt", ".md", ".py", ".rst", ".text")
 SHARE = 10
 """One of so many documents tunes, and one is for the report."""
-NUM_ARGUMENTS: dict[Split, int] = {"train": 100_000, "tune": 2_000, "report": 2_000}
+NUM_ARGUMENTS: dict[Split, int] = {"train": 400_000, "tune": 2_000, "report": 2_000}
 FEW = 20
 """Files that are fewer are cut into pieces."""
 
@@ -60,6 +61,8 @@ class Texts:
     splits: Mapping[Split, tuple[Document, ...]]
     dropped: Mapping[str, int]
     """How many documents were left out, by the reason."""
+    digest: str = ""
+    """Of what the documents follow from, where that is known before they are made."""
 
 
 def read_texts(source: str) -> Texts:
@@ -69,7 +72,7 @@ def read_texts(source: str) -> Texts:
         LerayError: As `read_documents`, or there is too little to split.
     """
     if source == "logicstream":
-        return Texts(source, _arguments(), {})
+        return Texts(source, _Arguments(), {}, _digest_of_arguments())
     documents, dropped = read_documents(source)
     splits = _split(documents, by_text=not documents[0].is_piece)
     if not all(splits.values()):
@@ -103,18 +106,28 @@ def read_documents(source: str) -> tuple[list[Document], dict[str, int]]:
     return documents, dropped
 
 
-@lru_cache(maxsize=1)
-def _arguments() -> dict[Split, tuple[Document, ...]]:
-    """LogicStream, the same on every machine; each split has a generator of its own."""
-    trained = tuple(s for s in SURFACES if s not in HELD_OUT)
-    splits: dict[Split, tuple[Document, ...]] = {}
-    for i, split in enumerate(SPLITS):
-        generator = np.random.default_rng([i, 0])
+class _Arguments(Mapping[Split, tuple[Document, ...]]):
+    """LogicStream, the same on every machine, made when it is read."""
+
+    def __getitem__(self, split: Split) -> tuple[Document, ...]:
+        generator = np.random.default_rng([SPLITS.index(split), 0])
+        trained = tuple(s for s in SURFACES if s not in HELD_OUT)
         surfaces = HELD_OUT if split == "report" else trained
         lines = [drawn_line(generator, surfaces) for _ in range(NUM_ARGUMENTS[split])]
         lines.sort(key=len)
-        splits[split] = tuple(Document(f"{split}#{k}", " ".join(x)) for k, x in enumerate(lines))
-    return splits
+        return tuple(Document(f"{split}#{k}", " ".join(x)) for k, x in enumerate(lines))
+
+    def __iter__(self) -> Iterator[Split]:
+        return iter(SPLITS)
+
+    def __len__(self) -> int:
+        return len(SPLITS)
+
+
+def _digest_of_arguments() -> str:
+    """Of the code that draws them, and of how many."""
+    code = inspect.getsource(logic) + inspect.getsource(_Arguments)
+    return hashlib.sha256(f"{code}{NUM_ARGUMENTS}".encode()).hexdigest()
 
 
 def pieces(document: Document) -> list[Document]:
