@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,3 +144,19 @@ def test_the_score_of_an_ability_is_its_worse_side():
 def test_errors_say_what_there_is(form, control, more, told):
     with pytest.raises(LerayError, match=told):
         drawn_example(form, control, np.random.default_rng(0), **more)
+
+
+def test_the_shipped_reasoner_reads_every_example_whole():
+    """The longest of many, and the separator before it, beside the configuration's context."""
+    configuration = Path(__file__).parents[2] / "configs" / "reasoner.toml"
+    context = tomllib.loads(configuration.read_text())["data"]["context"]
+    generator = np.random.default_rng(0)
+    longest = 0
+    for form, control in KINDS:
+        for surface in SURFACES:
+            drawn = (
+                drawn_example(form, control, generator, num_distractors=4, surfaces=[surface])
+                for _ in range(5)
+            )
+            longest = max(longest, *(len(x.words) for x in drawn))
+    assert 45 < longest + 1 < context - 4

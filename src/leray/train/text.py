@@ -2,10 +2,9 @@
 
 A source is a file, a pattern of files, a folder of text files, ``stdlib``: the sources of the
 Python standard library, which are on every machine, or ``logicstream``: arguments with their
-answers, short ones first, of which the report has ways to say them that the others do not
-(:mod:`leray.circuits.logic`). Documents are files; where these are fewer than
-twenty, each is cut at the headings of WikiText where it has them, else at blank lines into pieces
-of about 8 KB.
+answers (:mod:`leray.circuits.logic`), short ones first to train on, and for the report said in ways
+that are not trained. Documents are files; where these are fewer than twenty, each is cut at the
+headings of WikiText where it has them, else at blank lines into pieces of about 8 KB.
 
 Of ten documents one is for tuning and one for the report: in order, or by a hash of the text where
 documents are files, so that copies of one file are on one side. Pieces of one long text that are
@@ -114,7 +113,8 @@ class _Arguments(Mapping[Split, tuple[Document, ...]]):
         trained = tuple(s for s in SURFACES if s not in HELD_OUT)
         surfaces = HELD_OUT if split == "report" else trained
         lines = [drawn_line(generator, surfaces) for _ in range(NUM_ARGUMENTS[split])]
-        lines.sort(key=len)
+        if split == "train":
+            lines.sort(key=len)
         return tuple(Document(f"{split}#{k}", " ".join(x)) for k, x in enumerate(lines))
 
     def __iter__(self) -> Iterator[Split]:

@@ -1,0 +1,108 @@
+"""Zones: weights that an optimiser may move fully, partly, or not at all.
+
+A step of any optimiser moves the weights p to p'. Each coordinate then goes the share s of its way:
+
+    p ← p + s ∘ (p' − p),   0 ≤ s ≤ 1,
+
+s = 0 in the core of a circuit, small in its support, larger in its context, 1 elsewhere. The
+*update* is scaled, weight decay and momentum included. To scale the gradient instead does nearly
+nothing where steps do not depend on its size: Adam divides by it, Muon's steps are orthogonal maps.
+
+Source: the structure document (graduated protection), which scales gradients; Kingma and Ba, Adam
+(arXiv 1412.6980, §2.1), for the invariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from leray.errors import LerayError, nearest
+
+
+class Zoned:
+    """An optimiser whose steps are scaled, coordinate by coordinate.
+
+    Args:
+        optimizer: Any of ``torch.optim``, or with its methods.
+        shares: By weight, s: a number, or a tensor of its shape. Weights without one move fully.
+
+    Raises:
+        LerayError: A share outside [0, 1], of another shape, or of a weight that is not moved.
+
+    Cost: a copy of the weights that have shares, and one pass over them, a step.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        shares: Mapping[Tensor, Float[Tensor, "..."] | float],
+    ) -> None:
+        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self.optimizer = optimizer
+        self.shares: list[tuple[Tensor, Tensor]] = []
+        for p, share in shares.items():
+            s = torch.as_tensor(share, dtype=p.dtype, device=p.device)
+            if id(p) not in moved:
+                raise LerayError("a share is given for a weight that the optimiser does not move")
+            if s.ndim and s.shape != p.shape:
+                raise LerayError(
+                    f"a share must be a number or of its weight's shape {list(p.shape)}; got "
+                    f"{list(s.shape)}"
+                )
+            if not bool(((s >= 0) & (s <= 1)).all()):
+                raise LerayError(
+                    f"shares must lie in [0, 1]; got {float(s.min()):g} to {float(s.max()):g}"
+                )
+            self.shares.append((p, s))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The optimiser's own."""
+        return self.optimizer.param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """The optimiser's own."""
+        self.optimizer.zero_grad(set_to_none=set_to_none)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step of the optimiser, of which every weight goes its share."""
+        before = [p.clone() for p, _ in self.shares]
+        self.optimizer.step()
+        for (p, s), old in zip(self.shares, before, strict=True):
+            # Where s is 0 or 1 nothing is rounded.
+            p.copy_(torch.where(s == 0, old, torch.where(s == 1, p, old + s * (p - old))))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's own: shares are no state."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The optimiser's own."""
+        self.optimizer.load_state_dict(state)
+
+
+def shares_by_name(
+    model: nn.Module, shares: Mapping[str, Float[Tensor, "..."] | float]
+) -> dict[Tensor, Float[Tensor, "..."] | float]:
+    """Shares of a model's weights, which are given by their names; a tied weight has one.
+
+    Raises:
+        LerayError: There is no such weight, or a tied one is named twice.
+    """
+    names = dict(model.named_parameters(remove_duplicate=False))
+    found: dict[Tensor, Float[Tensor, "..."] | float] = {}
+    for name, share in shares.items():
+        if name not in names:
+            raise LerayError(
+                f"no weight {name!r} among {len(names)} of the model{nearest(name, names)}"
+            )
+        if names[name] in found:
+            raise LerayError(f"{name!r} is tied to a weight that has a share: give one of both")
+        found[names[name]] = share
+    return found

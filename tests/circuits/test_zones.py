@@ -1,0 +1,98 @@
+"""Optimisers whose steps are scaled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from leray.circuits.zones import Zoned, shares_by_name
+from leray.errors import LerayError
+from leray.lm.optimizer import Muon, OptimizerConfig
+
+KINDS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
+    "muon": lambda p: Muon([{"params": list(p)}], OptimizerConfig()),
+}
+
+
+def drawn(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Linear(5, 4, bias=False).double()
+    return model, torch.randn(7, 5).double(), torch.randn(7, 4).double()
+
+
+def stepped(model, optimizer, x, y, times=1, scale=1.0):
+    for _ in range(times):
+        optimizer.zero_grad()
+        (scale * F.mse_loss(model(x), y)).backward()
+        optimizer.step()
+    return model.weight.detach().clone()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(share=st.floats(0, 1))
+def test_identity_the_first_step_goes_its_share(kind, share):
+    """Whatever the optimiser, weight decay included; the rest of the weights moves fully."""
+    model, x, y = drawn()
+    start = model.weight.detach().clone()
+    whole = stepped(model, KINDS[kind](model.parameters()), x, y)
+    model, x, y = drawn()
+    shares = torch.ones(4, 5, dtype=torch.float64)
+    shares[:2] = share
+    found = stepped(model, Zoned(KINDS[kind](model.parameters()), {model.weight: shares}), x, y)
+    torch.testing.assert_close(found, start + shares * (whole - start))
+    assert torch.equal(found[2:], whole[2:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_core_stays_to_the_last_bit(kind):
+    model, x, y = drawn()
+    start = model.weight.detach().clone()
+    shares = torch.ones(4, 5, dtype=torch.float64)
+    shares[1, 2] = 0
+    found = stepped(model, Zoned(KINDS[kind](model.parameters()), {model.weight: shares}), x, y, 20)
+    assert found[1, 2] == start[1, 2]
+    assert int((found == start).sum()) == 1
+
+
+@pytest.mark.parametrize(("kind", "left"), [("adamw", 0.99), ("muon", 0.99), ("sgd", 0.2)])
+def test_scaling_the_gradient_instead_protects_nothing_from_adam_and_muon(kind, left):
+    """A tenth of the gradient: the way gone is the same, but for plain gradient descent."""
+    model, x, y = drawn()
+    start = model.weight.detach().clone()
+    whole = (stepped(model, KINDS[kind](model.parameters()), x, y, 5) - start).norm()
+    model, x, y = drawn()
+    scaled = (stepped(model, KINDS[kind](model.parameters()), x, y, 5, 0.1) - start).norm()
+    assert (float(scaled / whole) > 0.95) == (left > 0.9)
+    model, x, y = drawn()
+    zoned = Zoned(KINDS[kind](model.parameters()), {model.weight: 0.1})
+    assert float((stepped(model, zoned, x, y, 5) - start).norm() / whole) < 0.2
+
+
+def test_shares_by_the_names_of_weights():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    assert shares_by_name(model, {"1.weight": 0.5}) == {model[0].weight: 0.5}
+    with pytest.raises(LerayError, match=r"'1\.weight' is tied to a weight that has a share"):
+        shares_by_name(model, {"0.weight": 0.5, "1.weight": 0.1})
+    with pytest.raises(LerayError, match=r"no weight '0\.wieght' among 4.*0\.weight"):
+        shares_by_name(model, {"0.wieght": 0.5})
+
+
+def test_shares_that_cannot_be():
+    model, _, _ = drawn()
+    optimizer = KINDS["sgd"](model.parameters())
+    for share, told in (
+        (1.5, r"shares must lie in \[0, 1\]; got 1.5"),
+        (float("nan"), r"shares must lie in \[0, 1\]"),
+        (torch.ones(2, 2), r"its weight's shape \[4, 5\]; got \[2, 2\]"),
+    ):
+        with pytest.raises(LerayError, match=told):
+            Zoned(optimizer, {model.weight: share})
+    with pytest.raises(LerayError, match="the optimiser does not move"):
+        Zoned(optimizer, {torch.ones(2): 0.5})
