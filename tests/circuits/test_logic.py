@@ -24,8 +24,8 @@ from leray.circuits.logic import (
     Rule,
     Surface,
     answer,
-    capability,
     drawn_example,
+    drawn_words,
     vocabulary,
 )
 from leray.errors import LerayError
@@ -96,8 +96,7 @@ def test_identity_rules_fire_in_arguments_and_in_no_control(kind, content, num_d
 def test_statistical_yes_and_no_are_as_frequent(form):
     """Within 4 standard errors at n = 400: no form is solved by its shape alone."""
     generator = np.random.default_rng(0)
-    drawn = [drawn_example(form, "", generator) for _ in range(400)]
-    counts = Counter(x.answer for x in drawn)
+    counts = Counter(drawn_words(form, "", generator)[1] for _ in range(400))
     assert abs(counts["yes"] / 400 - 0.5) < 4 * 0.5 / 20
 
 
@@ -125,14 +124,6 @@ def test_equal_generators_draw_equal_examples():
     assert one == other
 
 
-def test_the_score_of_an_ability_is_its_worse_side():
-    assert capability([True, True, False, True], [False, False, True, True]) == 0.5
-    with pytest.raises(LerayError, match="0 controls among 2 examples"):
-        capability([True, True], [False, False])
-    with pytest.raises(LerayError, match="2 controls among 2 examples"):
-        capability([True, True], [True, True])
-
-
 @pytest.mark.parametrize(
     ("form", "control", "more", "told"),
     [
@@ -154,7 +145,7 @@ def test_the_shipped_reasoner_reads_every_example_whole():
     generator = np.random.default_rng(0)
     longest = Surface(fact=0, rule=1, question=1)
     drawn = [
-        drawn_example(form, control, generator, num_distractors=4, surfaces=[longest])
+        drawn_words(form, control, generator, num_distractors=4, surfaces=[longest])
         for form, control in KINDS
     ]
-    assert 40 < max(len(x.words) for x in drawn) + 1 < context - 6
+    assert 40 < max(len(words) for words, _ in drawn) + 1 < context - 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from leray.circuits.logic import ANSWERS, drawn_example, vocabulary
+from leray.circuits.logic import ANSWERS, drawn_example, drawn_words, vocabulary
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
@@ -35,8 +35,8 @@ def test_oracle_what_stands_behind_a_text_changes_no_answer(trained):
     """Several together, and each alone."""
     generator = np.random.default_rng(0)
     examples = [drawn_example(f, "", generator) for f in ("modus ponens", "chain", "conjunction")]
-    together = answer_logits(trained, examples)
-    alone = torch.cat([answer_logits(trained, [x]) for x in examples])
+    together = answer_logits(trained, [x.words for x in examples])
+    alone = torch.cat([answer_logits(trained, [x.words]) for x in examples])
     torch.testing.assert_close(together, alone)
     rows, ends = encoded(trained, [x.words for x in examples])
     for row, end, example in zip(rows, ends, examples, strict=True):
@@ -52,9 +52,9 @@ def test_accuracies_are_shares_of_right_answers(trained):
         "", "affirming the consequent", "irrelevant fact", "missing rule",
     }  # fmt: skip
     again = np.random.default_rng(1)
-    examples = [drawn_example("modus ponens", "", again) for _ in range(60)]
-    told = answer_logits(trained, examples).argmax(dim=1).tolist()
-    right = [ANSWERS[i] == x.answer for i, x in zip(told, examples, strict=True)]
+    examples = [drawn_words("modus ponens", "", again) for _ in range(60)]
+    told = answer_logits(trained, [words for words, _ in examples]).argmax(dim=1).tolist()
+    right = [ANSWERS[i] == answer for i, (_, answer) in zip(told, examples, strict=True)]
     assert found[""] == pytest.approx(np.mean(right))
 
 

@@ -8,7 +8,7 @@ The answer is *yes* or *no* where the premises entail it, else *unknown*. Every 
 matched controls, of equally many premises of the same kinds, in which it must not fire: the
 consequent is affirmed, the antecedent denied, a fact is of something else, a rule or a link is
 missing. A model that only pairs words does well on one side and fails the other, so that the score
-of an ability is the least of both.
+of an ability is its least accuracy, over the form and each of its controls.
 
 Forms are written as ``A, A>B ⊢ B``: letters stand for properties or, with a chance of a half, for
 their negations; ``-A`` is the other one, ``A&B>C`` and ``A|B>C`` are rules with two premises, and
@@ -264,6 +264,26 @@ def drawn_example(
             return Example(form, control, words, whole.answer, corrupted, pair.answer)
 
 
+def drawn_words(
+    form: str,
+    control: str,
+    generator: np.random.Generator,
+    *,
+    content: str = "nonce",
+    num_distractors: int = 0,
+    surfaces: Sequence[Surface] = SURFACES,
+) -> tuple[tuple[str, ...], Answer]:
+    """The words of an example and its answer, as `drawn_example`, without a pair.
+
+    Raises:
+        LerayError: As there.
+    """
+    _check(form, control, content, num_distractors)
+    surface = surfaces[int(generator.integers(len(surfaces)))]
+    argument, _ = _drawn(form, control, content, num_distractors, generator)
+    return _words(argument, surface), argument.answer
+
+
 def drawn_line(
     generator: np.random.Generator, surfaces: Sequence[Surface] = SURFACES
 ) -> tuple[str, ...]:
@@ -273,27 +293,15 @@ def drawn_line(
     """
     form = tuple(FORMS)[int(generator.integers(len(FORMS)))]
     controls = ("", *FORMS[form].controls)
-    control = controls[int(generator.integers(2) and generator.integers(1, len(controls)))]
-    content = ("nonce", "nonce", "true", "false")[int(generator.integers(4))]
-    number = int(generator.integers(MAX_DISTRACTORS + 1))
-    argument, _ = _drawn(form, control, content, number, generator)
-    surface = surfaces[int(generator.integers(len(surfaces)))]
-    return (*_words(argument, surface), argument.answer)
-
-
-def capability(is_right: Sequence[bool], is_control: Sequence[bool]) -> float:
-    """The least of two accuracies: where the rule fires, and where it must not.
-
-    Raises:
-        LerayError: One of both is missing.
-    """
-    right, control = np.asarray(is_right, dtype=bool), np.asarray(is_control, dtype=bool)
-    if not control.any() or control.all():
-        raise LerayError(
-            f"{int(control.sum())} controls among {len(control)} examples: an ability is measured "
-            "on both, arguments that fire and matched ones that do not"
-        )
-    return float(min(right[control].mean(), right[~control].mean()))
+    words, own = drawn_words(
+        form,
+        controls[int(generator.integers(2) and generator.integers(1, len(controls)))],
+        generator,
+        content=("nonce", "nonce", "true", "false")[int(generator.integers(4))],
+        num_distractors=int(generator.integers(MAX_DISTRACTORS + 1)),
+        surfaces=surfaces,
+    )
+    return (*words, own)
 
 
 @lru_cache(maxsize=32)

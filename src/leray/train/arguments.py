@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from leray.circuits.ablation import Task
-from leray.circuits.logic import ANSWERS, FORMS, SURFACES, Example, Surface, drawn_example
+from leray.circuits.logic import ANSWERS, FORMS, SURFACES, Surface, drawn_example, drawn_words
 from leray.errors import LerayError
 from leray.train.checkpoint import Trained
 from leray.train.tokens import SEPARATOR
@@ -52,9 +52,9 @@ def encoded(
 
 
 @torch.no_grad()
-def answer_logits(trained: Trained, examples: Sequence[Example]) -> Float[Tensor, "b answers"]:
-    """Of yes, no and unknown, after each example."""
-    rows, ends = encoded(trained, [x.words for x in examples])
+def answer_logits(trained: Trained, texts: Sequence[Sequence[str]]) -> Float[Tensor, "b answers"]:
+    """Of yes, no and unknown, after each text."""
+    rows, ends = encoded(trained, texts)
     logits = trained.model(rows.to(next(trained.model.parameters()).device)).cpu()
     return logits[torch.arange(len(rows)), ends][:, answer_tokens(trained)]
 
@@ -72,19 +72,19 @@ def accuracies(
     """The share of right answers where a form fires, under ``""``, and on each of its controls.
 
     Args:
-        num_examples: Of each; the rest as :func:`leray.circuits.logic.drawn_example` takes it.
+        num_examples: Of each; the rest as :func:`leray.circuits.logic.drawn_words` takes it.
     """
     found = {}
     for control in ("", *FORMS[form].controls):
         examples = [
-            drawn_example(
+            drawn_words(
                 form, control, generator,
                 content=content, num_distractors=num_distractors, surfaces=surfaces,
             )
             for _ in range(num_examples)
         ]  # fmt: skip
-        right = torch.tensor([ANSWERS.index(x.answer) for x in examples])
-        told = answer_logits(trained, examples).argmax(dim=1)
+        right = torch.tensor([ANSWERS.index(answer) for _, answer in examples])
+        told = answer_logits(trained, [words for words, _ in examples]).argmax(dim=1)
         found[control] = float((told == right).double().mean())
     return found
 
