@@ -37,6 +37,12 @@ def test_golden_run_on_a_program(tmp_path, capsys):
     for model in (other, Decoder(drawn()[0], CLASSES)):
         with pytest.raises(LerayError, match="is of another model"):
             load_circuit(path, model)
+    options = ["--model", "planted:length", "--ablation", "zero", "--least", "0.5"]
+    assert main(["circuits", "find", *options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["shown"]) == {str(edge) for edge in load_program("length").circuit}
+    assert main(["circuits", "find", "--model", "planted:shift"]) == 0
+    assert "something is lost, but less" in capsys.readouterr().out
     assert main(["circuits", "find", "--model", "planted:sort"]) == 0
     out = capsys.readouterr().out
     assert "13 of 59 edges keep 0.9" in out
@@ -73,7 +79,10 @@ def test_what_cannot_be_found(untrained, tmp_path, capsys):
         (["--model", untrained, "--task", "modus ponnes"], "did you mean 'modus ponens'"),
         (["--model", "planted:sort", "--task", "chain"], "a program is its own task"),
         (["--model", "planted:sorted"], "no program 'sorted'"),
-        (["--model", "planted:sort", "--examples", "1"], "examples must be 2 or more"),
+        (["--model", "planted:sort", "--examples", "1"], "examples must be 2 or more; got 1"),
+        (["--model", "planted:sort", "--least", "2"], "least must lie in (0, 1]; got 2"),
+        (["--model", "planted:sort", "--seed", "-1"], "seed must be 0 or more; got -1"),
+        (["--model", "planted:length"], "by resample changes nothing: choose another ablation"),
         (["--model", str(tmp_path / "none"), "--task", "chain"], "none"),
         (["--model", str(tmp_path / "model.pkl"), "--task", "chain"], "model.pkl"),
     ):

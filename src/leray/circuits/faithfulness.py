@@ -103,7 +103,9 @@ def kept(
     replaced = replacement(model, task, ablation, run.written)
     whole = divergence(model.output(replaced.sum(dim=0)), clean, task).mean()
     if not float(whole) > 0:
-        raise LerayError(f"ablating every edge by {ablation} changes nothing: give other inputs")
+        raise LerayError(
+            f"ablating every edge by {ablation} changes nothing: choose another ablation"
+        )
     found = [
         divergence(ablated(model, run.graph, task.clean, replaced, ~some), clean, task)
         for some in circuits.split(AT_ONCE)

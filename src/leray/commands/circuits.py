@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from leray.errors import LerayError, nearest
 
@@ -28,7 +28,8 @@ class CircuitsFind:
         task: A form of argument, such as "modus ponens"; a program is its own task.
         examples: How many inputs circuits are found on.
         seed: Of the examples.
-        least: The faithfulness that the circuit must keep, by resample ablation.
+        ablation: What edges outside the circuit carry when it is measured: resample, mean, zero.
+        least: The faithfulness that the circuit must keep.
         out: The circuit's file (safetensors), new or overwritten; none by default.
         json: One JSON object on stdout.
     """
@@ -37,6 +38,7 @@ class CircuitsFind:
     task: str | None = None
     examples: int = 64
     seed: int = 0
+    ablation: Literal["resample", "mean", "zero"] = "resample"
     least: float = 0.9
     out: Path | None = None
     json: bool = False
@@ -49,17 +51,19 @@ class CircuitsFind:
         from leray.circuits.finder import find_edges
         from leray.data.circuits import Circuit, save_circuit
 
-        if self.examples < 2 or not 0 < self.least <= 1:
-            raise LerayError(
-                f"examples must be 2 or more and least in (0, 1]; got {self.examples} and "
-                f"{self.least:g}"
-            )
+        if self.examples < 2:
+            raise LerayError(f"examples must be 2 or more; got {self.examples}")
+        if not 0 < self.least <= 1:
+            raise LerayError(f"least must lie in (0, 1]; got {self.least:g}")
+        if self.seed < 0:
+            raise LerayError(f"seed must be 0 or more; got {self.seed}")
         model, task, ability = self._asked()
         found = find_edges(model, task)
-        curve = faithfulness(model, task, found.scores)
+        curve = faithfulness(model, task, found.scores, ablation=self.ablation)
         generator = torch.Generator().manual_seed(self.seed)
-        chance = faithfulness(model, task, torch.rand(len(found.scores), generator=generator))
-        size = smallest(model, task, found.scores, curve, self.least)
+        drawn = torch.rand(len(found.scores), generator=generator)
+        chance = faithfulness(model, task, drawn, ablation=self.ablation)
+        size = smallest(model, task, found.scores, curve, self.least, self.ablation)
         best = found.scores.argsort(descending=True, stable=True)[:size]
         mask = torch.zeros(len(found.scores), dtype=torch.bool)
         mask[best] = True
@@ -71,6 +75,7 @@ class CircuitsFind:
             "ability": ability,
             "edges": len(mask),
             "size": size,
+            "ablation": self.ablation,
             "least": self.least,
             "faithfulness": {"sizes": curve.sizes, "values": curve.values},
             "by_chance": {"sizes": chance.sizes, "values": chance.values},
@@ -80,6 +85,7 @@ class CircuitsFind:
                 {"edge": str(found.graph.edges[i]), "score": float(found.scores[i])}
                 for i in best.tolist()
             ],
+            "shown": [str(found.graph.edges[i]) for i in found.circuit.nonzero()[:, 0].tolist()],
             "hidden": [[str(edge) for edge in group] for group in found.groups],
         }
         if self.out is not None:
@@ -136,6 +142,11 @@ def _tell(told: dict[str, Any], out: Path | None) -> None:
     )
     for row in told["circuit"]:
         print(f"{row['score']:12.6f}  {row['edge']}")
+    within = {row["edge"] for row in told["circuit"]}
+    further = [edge for edge in told["shown"] if edge not in within]
+    if further:
+        print("without these too something is lost, but less:")
+        print("\n".join(f"{'':14}{edge}" for edge in further))
     pairs = zip(told["faithfulness"]["sizes"], told["faithfulness"]["values"], strict=True)
     by_chance = told["by_chance"]["values"]
     print("\n   edges  kept   by chance")
