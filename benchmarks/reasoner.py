@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leray.circuits.logic import CONTENTS, FORMS, HELD_OUT, MAX_DISTRACTORS, SURFACES
+from leray.circuits.logicstream import CONTENTS, FORMS, HELD_OUT, MAX_DISTRACTORS, SURFACES
 from leray.train.arguments import accuracies
 from leray.train.checkpoint import load_trained
 

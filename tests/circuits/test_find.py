@@ -9,7 +9,7 @@ import torch
 from test_decoder import CLASSES, drawn
 
 from leray.circuits.decoder import Decoder
-from leray.circuits.logic import vocabulary
+from leray.circuits.logicstream import vocabulary
 from leray.circuits.plain import rotated
 from leray.cli import main
 from leray.data.circuits import load_circuit

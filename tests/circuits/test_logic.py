@@ -13,17 +13,14 @@ from hypothesis import strategies as st
 from sympy import And, Implies, Not, Or, Symbol
 from sympy.logic.inference import satisfiable
 
-from leray.circuits.logic import (
+from leray.circuits.logic import Fact, Literal, Rule, answer
+from leray.circuits.logicstream import (
     CONTENTS,
     FORMS,
     HELD_OUT,
     MAX_DISTRACTORS,
     SURFACES,
-    Fact,
-    Literal,
-    Rule,
     Surface,
-    answer,
     drawn_example,
     drawn_words,
     vocabulary,

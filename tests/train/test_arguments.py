@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from leray.circuits.logic import ANSWERS, drawn_example, drawn_words, vocabulary
+from leray.circuits.logic import ANSWERS
+from leray.circuits.logicstream import drawn_example, drawn_words, vocabulary
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model

@@ -113,7 +113,7 @@ class CircuitsFind:
                 None,
             )
         from leray.circuits.decoder import Decoder
-        from leray.circuits.logic import FORMS
+        from leray.circuits.logicstream import FORMS
         from leray.train.arguments import accuracies, answer_tokens, task_of_form
         from leray.train.checkpoint import load_trained
 

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from leray.circuits.ablation import Task
-from leray.circuits.logic import ANSWERS, FORMS, SURFACES, Surface, drawn_example, drawn_words
+from leray.circuits.logic import ANSWERS
+from leray.circuits.logicstream import FORMS, SURFACES, Surface, drawn_example, drawn_words
 from leray.errors import LerayError
 from leray.train.checkpoint import Trained
 from leray.train.tokens import SEPARATOR
@@ -72,7 +73,7 @@ def accuracies(
     """The share of right answers where a form fires, under ``""``, and on each of its controls.
 
     Args:
-        num_examples: Of each; the rest as :func:`leray.circuits.logic.drawn_words` takes it.
+        num_examples: Of each; the rest as :func:`leray.circuits.logicstream.drawn_words` takes it.
     """
     found = {}
     for control in ("", *FORMS[form].controls):

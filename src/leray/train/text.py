@@ -2,9 +2,9 @@
 
 A source is a file, a pattern of files, a folder of text files, ``stdlib``: the sources of the
 Python standard library, which are on every machine, or ``logicstream``: arguments with their
-answers (:mod:`leray.circuits.logic`), short ones first to train on, and for the report said in ways
-that are not trained. Documents are files; where these are fewer than twenty, each is cut at the
-headings of WikiText where it has them, else at blank lines into pieces of about 8 KB.
+answers (:mod:`leray.circuits.logicstream`), short ones first to train on, and for the report said
+in ways that are not trained. Documents are files; where these are fewer than twenty, each is cut at
+the headings of WikiText where it has them, else at blank lines into pieces of about 8 KB.
 
 Of ten documents one is for tuning and one for the report: in order, or by a hash of the text where
 documents are files, so that copies of one file are on one side. Pieces of one long text that are
@@ -24,8 +24,8 @@ from typing import Literal
 
 import numpy as np
 
-from leray.circuits import logic
-from leray.circuits.logic import HELD_OUT, SURFACES, drawn_line
+from leray.circuits import logic, logicstream
+from leray.circuits.logicstream import HELD_OUT, SURFACES, drawn_line
 from leray.errors import LerayError
 
 Split = Literal["train", "tune", "report"]
@@ -126,7 +126,7 @@ class _Arguments(Mapping[Split, tuple[Document, ...]]):
 
 def _digest_of_arguments() -> str:
     """Of the code that draws them, and of how many."""
-    code = inspect.getsource(logic) + inspect.getsource(_Arguments)
+    code = "".join(map(inspect.getsource, (logic, logicstream, _Arguments)))
     return hashlib.sha256(f"{code}{NUM_ARGUMENTS}".encode()).hexdigest()
 
 
