@@ -147,12 +147,9 @@ class Example:
     """An argument in words, and its minimal pair: one word differs, and the answer.
 
     Args:
-        control: Which one it is; empty where the rule fires.
         words: Without the answer.
     """
 
-    form: str
-    control: str
     words: tuple[str, ...]
     answer: Answer
     corrupted: tuple[str, ...]
@@ -191,7 +188,7 @@ def drawn_example(
         pair = _minimal_pair(whole, fresh, generator)
         if pair is not None:
             words, corrupted = (_words(x, surface) for x in (whole, pair))
-            return Example(form, control, words, whole.answer, corrupted, pair.answer)
+            return Example(words, whole.answer, corrupted, pair.answer)
 
 
 def drawn_words(
