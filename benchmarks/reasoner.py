@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from leray.circuits.logicstream import CONTENTS, FORMS, HELD_OUT, MAX_DISTRACTORS, SURFACES
-from leray.train.arguments import accuracies
+from leray.train.arguments import accuracies, papers
 from leray.train.checkpoint import load_trained
 
 
@@ -32,25 +32,23 @@ def main() -> None:
     trained = load_trained(a.run)
     generator = np.random.default_rng(2**31)
     known = tuple(s for s in SURFACES if s not in HELD_OUT)
-    lines = [
-        f"{a.examples} examples each, 0 to {MAX_DISTRACTORS} distractors; accuracies, the least",
-        "of a form's own is its score",
-    ]
-    for (told, surfaces), content in product(
-        (("trained", known), ("held out", HELD_OUT)), CONTENTS
+    lines = [f"{a.examples} examples each; accuracies, the least of a form's own is its score"]
+    for numbers, (told, surfaces), content in product(
+        (range(1), range(MAX_DISTRACTORS + 1)),
+        (("trained", known), ("held out", HELD_OUT)),
+        CONTENTS,
     ):
-        lines.append(f"\nways to say it: {told}; words: {content}")
+        lines.append(f"\ndistractors: 0 to {numbers[-1]}; ways to say it: {told}; words: {content}")
         for form in FORMS:
-            found = {"fires": 0.0}
-            for number in range(MAX_DISTRACTORS + 1):
-                shares = accuracies(
-                    trained, form, a.examples // (MAX_DISTRACTORS + 1), generator,
+            found = dict.fromkeys(("", *FORMS[form].controls), 0.0)
+            for number in numbers:
+                given = papers(
+                    form, a.examples // len(numbers), generator,
                     content=content, num_distractors=number, surfaces=surfaces,
                 )  # fmt: skip
-                for control, share in shares.items():
-                    name = control or "fires"
-                    found[name] = found.get(name, 0.0) + share / (MAX_DISTRACTORS + 1)
-            shown = ", ".join(f"{k} {x:.3f}" for k, x in found.items())
+                for control, share in accuracies(trained, given).items():
+                    found[control] += share / len(numbers)
+            shown = ", ".join(f"{k or 'fires'} {x:.3f}" for k, x in found.items())
             lines.append(f"{form:22} {min(found.values()):.3f}  ({shown})")
     print("\n".join(lines))
     a.out.write_text("\n".join(lines) + "\n")

@@ -53,6 +53,20 @@ COMMANDS = {
         "Does sheaf structure make a language model better? Train, compare, judge the claims.",
         "leray study architecture --text ../shared/data/text/wikitext2.*.txt",
     ),
+    "study circuits": Command(
+        "Studies",
+        "leray.commands.study_circuits",
+        "StudyCircuits",
+        "How large are circuits, what do they share, and do they carry over?",
+        "leray study circuits",
+    ),
+    "study protection": Command(
+        "Studies",
+        "leray.commands.study_protection",
+        "StudyProtection",
+        "Can a model learn something new and forget nothing? Thirteen ways, and the claims judged.",
+        "leray study protection",
+    ),
     "circuits find": Command(
         "Circuits",
         "leray.commands.circuits",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from leray.circuits.zones import Zoned, shares_by_name
+from leray.circuits.zones import Turned, Zoned, shares_by_name
 from leray.errors import LerayError
 from leray.lm.optimizer import Muon, OptimizerConfig
 
@@ -96,3 +96,37 @@ def test_shares_that_cannot_be():
             Zoned(optimizer, {model.weight: share})
     with pytest.raises(LerayError, match="the optimiser does not move"):
         Zoned(optimizer, {torch.ones(2): 0.5})
+
+
+def test_identity_turned_shares_in_the_standard_bases_are_shares():
+    """Of coordinates; in any bases share 1 moves all of the way and share 0 none."""
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand(4, 6, generator=generator)
+    eye = Turned(torch.eye(4), torch.eye(6), shares)
+    update = torch.randn(4, 6, generator=generator)
+    torch.testing.assert_close(eye.scaled(update), shares * update)
+    out, into = (
+        torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in (4, 6)
+    )  # fmt: skip
+    torch.testing.assert_close(Turned(out, into, torch.ones(4, 6)).scaled(update), update)
+    for s, told in ((shares, "steps"), (torch.zeros(4, 6), "still")):
+        p = torch.nn.Parameter(torch.randn(4, 6, generator=generator))
+        before = p.detach().clone()
+        plain = torch.nn.Parameter(before.clone())
+        zoned = Zoned(torch.optim.AdamW([p], lr=0.1), {p: Turned(out, into, s)})
+        free = torch.optim.AdamW([plain], lr=0.1)
+        for optimizer, weight in ((zoned, p), (free, plain)):
+            weight.grad = update.clone()
+            optimizer.step()
+        expected = before + out @ (s * (out.T @ (plain.detach() - before) @ into)) @ into.T
+        torch.testing.assert_close(p.detach(), expected, msg=told)
+
+
+def test_turned_shares_that_do_not_fit():
+    p = torch.nn.Parameter(torch.zeros(4, 6))
+    eyes = torch.eye(4), torch.eye(6)
+    adam = torch.optim.AdamW([p])
+    with pytest.raises(LerayError, match=r"its weight's shape \[4, 6\]; got \[6, 4\]"):
+        Zoned(adam, {p: Turned(*reversed(eyes), torch.ones(6, 4))})
+    with pytest.raises(LerayError, match=r"shares must lie in \[0, 1\]; got 2 to 2"):
+        Zoned(adam, {p: Turned(*eyes, torch.full((4, 6), 2.0))})

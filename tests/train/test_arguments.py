@@ -18,6 +18,7 @@ from leray.train.arguments import (
     answer_logits,
     answer_tokens,
     encoded,
+    papers,
     task_of_form,
 )
 from leray.train.checkpoint import Trained
@@ -48,7 +49,7 @@ def test_oracle_what_stands_behind_a_text_changes_no_answer(trained):
 def test_accuracies_are_shares_of_right_answers(trained):
     """Of an untrained model; the first examples drawn are those that fire."""
     generator = np.random.default_rng(1)
-    found = accuracies(trained, "modus ponens", 60, generator)
+    found = accuracies(trained, papers("modus ponens", 60, generator))
     assert set(found) == {
         "", "affirming the consequent", "irrelevant fact", "missing rule",
     }  # fmt: skip

@@ -8,13 +8,20 @@ s = 0 in the core of a circuit, small in its support, larger in its context, 1 e
 *update* is scaled, weight decay and momentum included. To scale the gradient instead does nearly
 nothing where steps do not depend on its size: Adam divides by it, Muon's steps are orthogonal maps.
 
+What a matrix must keep is seldom a set of its coordinates: an ability reads some directions of its
+input and is felt along some of its output. `Turned` shares are of the coordinates V^T W U,
+
+    W ← W + V (S ∘ Vᵀ (W' − W) U) Uᵀ,   V and U orthogonal.
+
 Source: the structure document (graduated protection), which scales gradients; Kingma and Ba, Adam
-(arXiv 1412.6980, §2.1), for the invariance.
+(arXiv 1412.6980, §2.1), for the invariance; Saha et al., Gradient projection memory (arXiv
+2103.09762), for directions of the input that no update may have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,32 +31,53 @@ from torch import Tensor, nn
 from leray.errors import LerayError, nearest
 
 
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Shares of a matrix in other orthonormal bases of what it writes and what it reads.
+
+    Args:
+        out: V, its columns the basis of the output.
+        into: U, that of the input.
+        shares: S.
+    """
+
+    out: Float[Tensor, "o o"]
+    into: Float[Tensor, "i i"]
+    shares: Float[Tensor, "o i"]
+
+    def scaled(self, update: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
+        """V (S ∘ Vᵀ ΔW U) Uᵀ."""
+        return self.out @ (self.shares * (self.out.mT @ update @ self.into)) @ self.into.mT
+
+
+Share = Turned | Float[Tensor, "..."] | float
+
+
 class Zoned:
     """An optimiser whose steps are scaled, coordinate by coordinate.
 
     Args:
         optimizer: Any of ``torch.optim``, or with its methods.
-        shares: By weight, s: a number, or a tensor of its shape. Weights without one move fully.
+        shares: By weight, s: a number, a tensor of its shape, or `Turned` shares of a matrix.
+            Weights without one move fully.
 
     Raises:
         LerayError: A share outside [0, 1], of another shape, or of a weight that is not moved.
 
-    Cost: a copy of the weights that have shares, and one pass over them, a step.
+    Cost: a copy of the weights that have shares, and one pass over them, a step; for turned shares
+    four products of matrices.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        shares: Mapping[Tensor, Float[Tensor, "..."] | float],
-    ) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, shares: Mapping[Tensor, Share]) -> None:
         moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.optimizer = optimizer
-        self.shares: list[tuple[Tensor, Tensor]] = []
+        self.shares: list[tuple[Tensor, Tensor | Turned]] = []
         for p, share in shares.items():
-            s = torch.as_tensor(share, dtype=p.dtype, device=p.device)
+            own = share.shares if isinstance(share, Turned) else share
+            s = torch.as_tensor(own, dtype=p.dtype, device=p.device)
             if id(p) not in moved:
                 raise LerayError("a share is given for a weight that the optimiser does not move")
-            if s.ndim and s.shape != p.shape:
+            if (s.ndim or isinstance(share, Turned)) and s.shape != p.shape:
                 raise LerayError(
                     f"a share must be a number or of its weight's shape {list(p.shape)}; got "
                     f"{list(s.shape)}"
@@ -58,7 +86,10 @@ class Zoned:
                 raise LerayError(
                     f"shares must lie in [0, 1]; got {float(s.min()):g} to {float(s.max()):g}"
                 )
-            self.shares.append((p, s))
+            if isinstance(share, Turned):
+                self.shares.append((p, Turned(share.out.to(p), share.into.to(p), s)))
+            else:
+                self.shares.append((p, s))
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -75,8 +106,10 @@ class Zoned:
         before = [p.clone() for p, _ in self.shares]
         self.optimizer.step()
         for (p, s), old in zip(self.shares, before, strict=True):
-            # Where s is 0 or 1 nothing is rounded.
-            p.copy_(torch.where(s == 0, old, torch.where(s == 1, p, old + s * (p - old))))
+            if isinstance(s, Turned):
+                p.copy_(old + s.scaled(p - old))
+            else:  # where s is 0 or 1 nothing is rounded
+                p.copy_(torch.where(s == 0, old, torch.where(s == 1, p, old + s * (p - old))))
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's own: shares are no state."""
@@ -87,16 +120,14 @@ class Zoned:
         self.optimizer.load_state_dict(state)
 
 
-def shares_by_name(
-    model: nn.Module, shares: Mapping[str, Float[Tensor, "..."] | float]
-) -> dict[Tensor, Float[Tensor, "..."] | float]:
+def shares_by_name(model: nn.Module, shares: Mapping[str, Share]) -> dict[Tensor, Share]:
     """Shares of a model's weights, which are given by their names; a tied weight has one.
 
     Raises:
         LerayError: There is no such weight, or a tied one is named twice.
     """
     names = dict(model.named_parameters(remove_duplicate=False))
-    found: dict[Tensor, Float[Tensor, "..."] | float] = {}
+    found: dict[Tensor, Share] = {}
     for name, share in shares.items():
         if name not in names:
             raise LerayError(

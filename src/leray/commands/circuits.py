@@ -114,7 +114,7 @@ class CircuitsFind:
             )
         from leray.circuits.decoder import Decoder
         from leray.circuits.logicstream import FORMS
-        from leray.train.arguments import accuracies, answer_tokens, task_of_form
+        from leray.train.arguments import accuracies, answer_tokens, papers, task_of_form
         from leray.train.checkpoint import load_trained
 
         if self.task not in FORMS:
@@ -124,7 +124,8 @@ class CircuitsFind:
             )
         trained = load_trained(Path(self.model))
         generator = np.random.default_rng(self.seed)
-        ability = min(accuracies(trained, self.task, max(200, self.examples), generator).values())
+        given = papers(self.task, max(200, self.examples), generator)
+        ability = min(accuracies(trained, given).values())
         if ability < ABLE:
             raise LerayError(
                 f"this model cannot do {self.task!r}: it scores {ability:.3f} on its arguments and "

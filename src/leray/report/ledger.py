@@ -14,6 +14,7 @@ from leray.figures import numbers
 from leray.report.judged import UNITS, was_judged
 from leray.studies.architecture_claims import CLAIMS as MODELS
 from leray.studies.claims import CLAIMS
+from leray.studies.protection_claims import CLAIMS as PROTECTED
 
 Row = dict[str, Any]
 
@@ -61,9 +62,13 @@ class Judged:
 def ledger(runs: list[Judged]) -> str:
     """Markdown: a table of all verdicts, then each claim with its data, then the runs."""
     lines = ["# Verdicts", ""]
-    for is_architecture, claims, intro in ((False, CLAIMS, _MEMORY), (True, MODELS, _MODELS)):
-        own = [r for r in runs if (r.result.get("study") == "architecture") == is_architecture]
-        lines += _judged(own, claims, intro, "seeds" if is_architecture else "conversations")
+    others = {"architecture": MODELS, "protection": PROTECTED}
+    lines += _judged(
+        [r for r in runs if r.result.get("study") not in others], CLAIMS, _MEMORY, "conversations"
+    )
+    for study, claims in others.items():
+        own = [r for r in runs if r.result.get("study") == study]
+        lines += _judged(own, claims, _MODELS, "seeds")
     lines += ["## The runs", "", "| data | preset | seed | date | hash of the manifest |"]
     lines += ["|---|---|---|---|---|"]
     lines += [

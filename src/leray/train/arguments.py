@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -60,8 +61,27 @@ def answer_logits(trained: Trained, texts: Sequence[Sequence[str]]) -> Float[Ten
     return logits[torch.arange(len(rows)), ends][:, answer_tokens(trained)]
 
 
-def accuracies(
-    trained: Trained,
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """Questions of one kind.
+
+    Args:
+        control: Of the form; empty where it fires.
+        texts: Words up to the question mark.
+        right: The numbers of the answers.
+    """
+
+    form: str
+    control: str
+    texts: tuple[tuple[str, ...], ...]
+    right: Int[Tensor, " b"]
+
+    def logits(self, trained: Trained) -> Float[Tensor, "b answers"]:
+        """What a model answers."""
+        return answer_logits(trained, self.texts)
+
+
+def papers(
     form: str,
     num_examples: int,
     generator: np.random.Generator,
@@ -69,25 +89,32 @@ def accuracies(
     content: str = "nonce",
     num_distractors: int = 0,
     surfaces: Sequence[Surface] = SURFACES,
-) -> dict[str, float]:
-    """The share of right answers where a form fires, under ``""``, and on each of its controls.
+) -> list[Paper]:
+    """Where a form fires, and each of its controls.
 
     Args:
         num_examples: Of each; the rest as :func:`leray.circuits.logicstream.drawn_words` takes it.
     """
-    found = {}
+    found = []
     for control in ("", *FORMS[form].controls):
-        examples = [
+        drawn = [
             drawn_words(
                 form, control, generator,
                 content=content, num_distractors=num_distractors, surfaces=surfaces,
             )
             for _ in range(num_examples)
         ]  # fmt: skip
-        right = torch.tensor([ANSWERS.index(answer) for _, answer in examples])
-        told = answer_logits(trained, [words for words, _ in examples]).argmax(dim=1)
-        found[control] = float((told == right).double().mean())
+        right = torch.tensor([ANSWERS.index(answer) for _, answer in drawn])
+        found.append(Paper(form, control, tuple(words for words, _ in drawn), right))
     return found
+
+
+def accuracies(trained: Trained, given: Sequence[Paper]) -> dict[str, float]:
+    """The share of right answers by control: ``""`` where the form fires."""
+    return {
+        p.control: float((p.logits(trained).argmax(dim=1) == p.right).double().mean())
+        for p in given
+    }
 
 
 def task_of_form(

@@ -71,7 +71,7 @@ def read_texts(source: str) -> Texts:
         LerayError: As `read_documents`, or there is too little to split.
     """
     if source == "logicstream":
-        return Texts(source, _Arguments(), {}, _digest_of_arguments())
+        return texts_of(Arguments(dict(NUM_ARGUMENTS)))
     documents, dropped = read_documents(source)
     splits = _split(documents, by_text=not documents[0].is_piece)
     if not all(splits.values()):
@@ -105,14 +105,26 @@ def read_documents(source: str) -> tuple[list[Document], dict[str, int]]:
     return documents, dropped
 
 
-class _Arguments(Mapping[Split, tuple[Document, ...]]):
-    """LogicStream, the same on every machine, made when it is read."""
+@dataclass(frozen=True)
+class Arguments(Mapping[Split, tuple[Document, ...]]):
+    """LogicStream, the same on every machine, made when it is read.
+
+    Args:
+        numbers: Of arguments, by split.
+        forms: Which of :data:`leray.circuits.logicstream.FORMS`.
+        max_distractors: In one of them.
+    """
+
+    numbers: Mapping[Split, int]
+    forms: tuple[str, ...] = tuple(logicstream.FORMS)
+    max_distractors: int = logicstream.MAX_DISTRACTORS
 
     def __getitem__(self, split: Split) -> tuple[Document, ...]:
         generator = np.random.default_rng([SPLITS.index(split), 0])
         trained = tuple(s for s in SURFACES if s not in HELD_OUT)
         surfaces = HELD_OUT if split == "report" else trained
-        lines = [drawn_line(generator, surfaces) for _ in range(NUM_ARGUMENTS[split])]
+        own = {"forms": self.forms, "max_distractors": self.max_distractors}
+        lines = [drawn_line(generator, surfaces, **own) for _ in range(self.numbers[split])]
         if split == "train":
             lines.sort(key=len)
         return tuple(Document(f"{split}#{k}", " ".join(x)) for k, x in enumerate(lines))
@@ -124,10 +136,11 @@ class _Arguments(Mapping[Split, tuple[Document, ...]]):
         return len(SPLITS)
 
 
-def _digest_of_arguments() -> str:
-    """Of the code that draws them, and of how many."""
-    code = "".join(map(inspect.getsource, (logic, logicstream, _Arguments)))
-    return hashlib.sha256(f"{code}{NUM_ARGUMENTS}".encode()).hexdigest()
+def texts_of(arguments: Arguments) -> Texts:
+    """As a source of text, whose digest is of the code that draws them and of how many."""
+    code = "".join(map(inspect.getsource, (logic, logicstream, Arguments)))
+    told = f"{code}{arguments!r}"
+    return Texts("logicstream", arguments, {}, hashlib.sha256(told.encode()).hexdigest())
 
 
 def pieces(document: Document) -> list[Document]:

@@ -1,0 +1,89 @@
+"""`leray study circuits`: how large circuits are, what they share, and whether they carry over."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leray.errors import LerayError, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCircuits:
+    """Options of `leray study circuits`.
+
+    Args:
+        preset: quick (minutes, four models), or full (ten).
+        out: The run's folder, new or empty; by default one below runs/.
+        resume: Go on with the run in this folder; its own settings hold.
+        workers: Processes; the numbers do not depend on it. By default one a core.
+        json: One JSON object on stdout.
+    """
+
+    preset: str = "quick"
+    out: Path | None = None
+    resume: Path | None = None
+    workers: int | None = None
+    json: bool = False
+
+    def run(self) -> int:
+        """Run or resume the study."""
+        from leray.report.circuits_page import publish
+        from leray.studies.circuits import CircuitsRequest, run_circuits
+
+        if self.resume is not None:
+            default = StudyCircuits()
+            names = ("preset", "out")
+            given = [f"--{n}" for n in names if getattr(self, n) != getattr(default, n)]
+            if given:
+                raise LerayError(
+                    f"{', '.join(given)} beside --resume: the run's own settings hold; leave it "
+                    "out, or start a new run without --resume"
+                )
+        result, folder = run_circuits(
+            CircuitsRequest(preset=self.preset),
+            out=self.out,
+            resume=self.resume,
+            workers=self.workers,
+            publish=publish,
+        )
+        if self.json:
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        show(result, folder)
+        return 0
+
+
+def show(result: dict[str, Any], folder: Path) -> None:
+    """Circuits and verdicts, on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from leray.report.circuits_page import HEADS, row_cells
+
+    console = Console(stderr=True, highlight=False)
+    circuits = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in HEADS:
+        circuits.add_column(heading)
+    for row in result["table"]:
+        circuits.add_row(*row_cells(row))
+    console.print(f"edges that keep .9, of {result['edges']}:")
+    console.print(circuits)
+    verdicts = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("claim", "verdict", "estimate", "interval"):
+        verdicts.add_column(heading)
+    colours = {"supported": "green", "refuted": "red", "undecided": "yellow"}
+    for v in result["verdicts"]:
+        ends = v["interval"]
+        verdicts.add_row(
+            Text(f"{v['claim']} {v['statement']}"),
+            Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
+            "–" if v["estimate"] is None else f"{v['estimate']:.4f}",
+            "–" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]",
+        )
+    console.print(verdicts)
+    console.print(f"report: {plain(str(folder / 'report.html'))}", markup=False)
+    sys.stderr.flush()

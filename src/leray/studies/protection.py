@@ -1,0 +1,370 @@
+"""The protection study: a model that answers arguments learns to write Python, and forgets or not.
+
+1. *Old models.* One a seed, trained on LogicStream; one more, on which settings are chosen.
+2. *Settings.* Every method is tried at four, on that one model. The target is the least new loss
+   that a uniform rate reaches there in three quarters of the steps. Of the settings that reach it
+   the one that forgets least is taken (the old loss decides between equal scores), else the one
+   that comes nearest.
+3. *Runs.* Every method at its setting, from every other old model, on equal batches; new text and
+   questions that chose nothing.
+4. What is forgotten is read off where each run's new loss first is the target.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leray.data.cache import cache_home
+from leray.errors import LerayError, nearest
+from leray.evidence.paired import sign_flip_p_value, t_interval
+from leray.evidence.verdict import Verdict, judge
+from leray.runs.executors import kept_workers
+from leray.runs.folder import RunFolder
+from leray.runs.seeds import Key
+from leray.studies.architecture_rows import interval_row, verdict_row
+from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
+from leray.studies.protection_learning import Learned, Learning, Tasks, reached
+from leray.studies.protection_methods import METHODS, Plan, plans
+from leray.studies.reasoners import Reasoner, Reasoners, Weights
+from leray.train.text import read_texts
+from leray.train.tokens import TokenFiles, token_files
+from leray.train.training import check_device
+
+Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
+
+TUNE_SEED = 1_000_000
+TARGET_SHARE = 0.75
+"""Of the steps, in which a uniform rate reaches the target."""
+MOST = 250_000
+"""Of the new text's bytes that are read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """How much a run of the study computes."""
+
+    old: Reasoner
+    new_steps: int
+    num_seeds: int
+    num_questions: int
+    num_known: int = 400
+    methods: tuple[str, ...] = tuple(METHODS)
+
+
+_OLD = Reasoner(
+    forms=("modus ponens", "modus tollens"),
+    max_distractors=0,
+    num_texts=20_000,
+    width=48,
+    num_layers=3,
+    num_steps=600,
+    num_others=256,
+)
+SIZES = {
+    "quick": Size(
+        old=_OLD,
+        new_steps=160,
+        num_seeds=3,
+        num_questions=60,
+        methods=("uniform", "EWC", "LoRA", "random mask", "turned mask", "turned zones"),
+    ),
+    "full": Size(old=_OLD, new_steps=400, num_seeds=10, num_questions=100),
+    "large": Size(
+        old=Reasoner(
+            forms=(
+                "modus ponens", "modus tollens", "conjunction", "disjunction",
+                "disjunctive syllogism",
+            ),
+            max_distractors=1,
+            num_texts=60_000,
+            width=64,
+            num_layers=4,
+            num_steps=1_200,
+            num_others=256,
+        ),
+        new_steps=400,
+        num_seeds=10,
+        num_questions=60,
+    ),
+}  # fmt: skip
+
+
+def size_named(preset: str) -> Size:
+    """The sizes of a preset.
+
+    Raises:
+        LerayError: There is no such preset.
+    """
+    if preset not in SIZES:
+        raise LerayError(
+            f"preset must be one of {', '.join(SIZES)}; got {preset!r:.40}{nearest(preset, SIZES)}"
+        )
+    return SIZES[preset]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProtectionRequest:
+    """What a run computes."""
+
+    preset: str = "quick"
+    device: str = "cpu"
+
+    def config(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], where: Path) -> ProtectionRequest:
+        """What wrote a run's ``config.toml``.
+
+        Raises:
+            LerayError: A setting is missing or of another kind.
+        """
+        for name in ("preset", "device"):
+            if not isinstance(config.get(name), str):
+                raise LerayError(f"{where}: {name} must be a text; start a new run")
+        return cls(preset=config["preset"], device=config["device"])
+
+
+def run_protection(
+    request: ProtectionRequest,
+    *,
+    out: Path | None,
+    resume: Path | None,
+    workers: int | None,
+    publish: Publish,
+) -> tuple[dict[str, Any], Path]:
+    """Run the study, or go on with one; returns its result as JSON has it, and its folder.
+
+    Raises:
+        LerayError: For what a user can mend; what was finished stays in the folder.
+        Interrupted: On Ctrl-C, with the command that goes on.
+    """
+    if workers is not None and workers < 1:
+        raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
+    folder = None
+    if resume is not None:
+        folder = RunFolder.resume(resume)
+        if folder.study != "protection":
+            raise LerayError(f"{resume} holds a run of {folder.study!r:.60}, not 'protection'")
+        request = ProtectionRequest.of(folder.config, resume / "config.toml")
+    size = size_named(request.preset)
+    check_device(request.device, "float32")
+    if folder is None:
+        folder = RunFolder.create(out, "protection", request.config())
+    with folder, kept_workers():
+        protocol = Protocol(size, request.device, folder, workers or len(os.sched_getaffinity(0)))
+        result, details = _run(request, protocol)
+        publish(folder, result, details)
+    return result, folder.path
+
+
+class Protocol:
+    """Old models, and runs from them, through the driver."""
+
+    def __init__(self, size: Size, device: str, folder: RunFolder, workers: int) -> None:
+        self.size, self.device, self.folder, self.workers = size, device, folder, workers
+        self.old = Reasoners(size.old, (*range(size.num_seeds), TUNE_SEED), device)
+        self.python = token_files(read_texts("stdlib"), "bytes", cache_home() / "tokens")
+        self.key = Key.root(0)
+
+    def old_models(self) -> dict[int, Weights]:
+        """The weights of every seed's, and of the one for settings."""
+        return self.old.weights(self.folder, self.key, self.workers)
+
+    def tasks(self, split: str) -> Tasks:
+        """Measured on one split's text and its own questions."""
+        size, held = self.size, {"tune": 0, "report": 1}[split]
+        return Tasks(
+            vocabulary=self.old.files.vocabulary,
+            forms=size.old.forms,
+            old=self.old.files.splits["train"],
+            starts=self.old.files.starts["train"],
+            new=_some(self.python, "train"),
+            held=_some(self.python, "report" if held else "tune"),
+            context=size.old.context,
+            num_sequences=16,
+            num_steps=size.new_steps,
+            num_questions=size.num_questions,
+            num_known=size.num_known,
+            exam=held,
+        )
+
+    def learn(
+        self,
+        name: str,
+        asked: Sequence[tuple[Plan, int]],
+        split: str,
+        given: dict[int, Weights],
+    ) -> list[Learned]:
+        """Runs of plans from seeds' old models."""
+        learning = Learning(
+            plans=tuple(p for p, _ in asked),
+            seeds=tuple(s for _, s in asked),
+            model=self.old.model,
+            tasks=self.tasks(split),
+            given_from=f"reasoners of {self.size.old.num_steps} steps",
+            given={s: given[s] for s in {s for _, s in asked}},
+            device=self.device,
+            name=name,
+        )
+        return self.folder.drive(learning, key=self.key, workers=self.workers)
+
+
+def _some(files: TokenFiles, split: Any) -> np.ndarray:
+    return np.array(files.splits[split][:MOST])
+
+
+def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any], dict[str, Any]]:
+    size = protocol.size
+    given = protocol.old_models()
+    tried = [p for method in size.methods for p in plans(method)]
+    on_one = protocol.learn("settings", [(p, TUNE_SEED) for p in tried], "tune", given)
+    target = target_of(tried, on_one)
+    chosen = {m: chosen_of(m, tried, on_one, target) for m in size.methods}
+    seeds = range(size.num_seeds)
+    asked = [(p, s) for s in seeds for p in chosen.values()]
+    runs = protocol.learn("runs", asked, "report", given)
+    by_method = {
+        m: [r for (p, _), r in zip(asked, runs, strict=True) if p.method == m] for m in chosen
+    }
+    found = {m: np.array([reached(r, target) for r in rs]) for m, rs in by_method.items()}
+    verdicts = verdicts_of(found, protocol)
+    result = {
+        "study": "protection",
+        "run": str(protocol.folder.path),
+        "preset": request.preset,
+        "seed": 0,
+        "data": {"name": "LogicStream, then Python", "repaired": {}, "dropped": {}},
+        "scale": asdict(size),
+        "target": target,
+        "able": [float(r.scores[0].mean()) for r in by_method["uniform"]],
+        "table": [
+            _row(m, chosen[m], tried, on_one, target, found[m], size.new_steps) for m in chosen
+        ],
+        "weights": None,
+        "methods": [
+            {"name": n, "seconds": round(s, 3), "claimed": None}
+            for n, s in protocol.folder.seconds.items()
+        ],
+        "verdicts": [verdict_row(v) for v in verdicts],
+    }
+    details = {
+        "runs": {m: [_curve(r) for r in rs] for m, rs in by_method.items()},
+        "settings": [
+            {"method": p.method, "rate": p.rate, "strength": p.strength, **_curve(r)}
+            for p, r in zip(tried, on_one, strict=True)
+        ],
+    }
+    protocol.folder.write_verdicts(result["verdicts"])
+    for name, content in (("result", result), ("details", details)):
+        protocol.folder.write(f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return result, details
+
+
+def target_of(tried: Sequence[Plan], runs: Sequence[Learned]) -> float:
+    """The least new loss of any uniform rate after three quarters of the steps."""
+    found = []
+    for plan, run in zip(tried, runs, strict=True):
+        if plan.method == "uniform":
+            early = run.steps <= TARGET_SHARE * run.steps[-1]
+            found.append(float(run.new[early].min()))
+    return min(found)
+
+
+def chosen_of(method: str, tried: Sequence[Plan], runs: Sequence[Learned], target: float) -> Plan:
+    """The setting that forgets least of those that reach the target, or comes nearest to it."""
+    own = [(p, r) for p, r in zip(tried, runs, strict=True) if p.method == method]
+
+    def worth(pair: tuple[Plan, Learned]) -> tuple[float, ...]:
+        steps, lost, risen = reached(pair[1], target)
+        if np.isinf(steps):
+            return (1.0, float(pair[1].new.min()), 0.0)
+        return (0.0, round(lost, 3), risen)
+
+    return min(own, key=worth)[0]
+
+
+def verdicts_of(found: Mapping[str, np.ndarray], protocol: Protocol) -> list[Verdict]:
+    """One a claim whose methods were run.
+
+    Args:
+        found: By method, ``[seeds, (steps, score, nats)]`` at the target.
+    """
+    lost = {m: x[:, 1] for m, x in found.items()}
+    steps = {m: np.minimum(x[:, 0], protocol.size.new_steps) for m, x in found.items()}
+    ours = lost["turned zones"]
+    values = {
+        "C3": ours - lost["uniform"],
+        "C4": ours - lost["turned mask"],
+        "S16": lost["LoRA"] - lost["uniform"],
+        "P1": ours - lost["EWC"] / 3,
+        "P2": ours - lost["random mask"] / 2,
+        "P3": np.log(steps["turned zones"] / steps["uniform"]),
+    }
+    short = {m: int(np.isinf(x[:, 0]).sum()) for m, x in found.items()}
+    told = ", ".join(f"{m} {n}" for m, n in short.items() if n)
+    note = f"of {len(ours)} runs short of the target, and read at their end: {told}" if told else ""
+    return [
+        judge(
+            c,
+            t_interval(values[c.id], SIMULTANEOUS),
+            data=f"LogicStream ({', '.join(protocol.size.old.forms)}), then the standard library",
+            seen=False,
+            method="paired by seed: old model and batches are the same",
+            p_value=sign_flip_p_value(values[c.id]),
+            p_value_is="two-sided sign flips over seeds, of this comparison alone",
+            note=note,
+        )
+        for c in CLAIMS
+    ]
+
+
+def _row(
+    method: str,
+    plan: Plan,
+    tried: Sequence[Plan],
+    on_one: Sequence[Learned],
+    target: float,
+    found: np.ndarray,
+    num_steps: int,
+) -> dict[str, Any]:
+    steps = np.minimum(found[:, 0], num_steps)
+    return {
+        "method": method,
+        "what": METHODS[method],
+        "rate": plan.rate,
+        "strength": plan.strength,
+        "tried": [
+            {"rate": p.rate, "strength": p.strength, "steps": _finite(s), "forgotten": x, "nats": y}
+            for p, r in zip(tried, on_one, strict=True)
+            if p.method == method
+            for s, x, y in [reached(r, target)]
+        ],
+        "short": int(np.isinf(found[:, 0]).sum()),
+        "metrics": {
+            "steps": interval_row(t_interval(steps, SIMULTANEOUS)),
+            "forgotten": interval_row(t_interval(found[:, 1], SIMULTANEOUS)),
+            "nats": interval_row(t_interval(found[:, 2], SIMULTANEOUS)),
+        },
+        "by_seed": [float(x) for x in found[:, 1]],
+    }
+
+
+def _curve(run: Learned) -> dict[str, Any]:
+    return {
+        "steps": run.steps.tolist(),
+        "new": [float(x) for x in run.new],
+        "score": [float(x) for x in run.scores.mean(axis=1)],
+        "old": [float(x) for x in run.old],
+    }
+
+
+def _finite(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None

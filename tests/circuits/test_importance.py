@@ -1,0 +1,128 @@
+"""What an ability needs of each weight, against what follows from the definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from leray.circuits.importance import (
+    factors,
+    fisher,
+    graded,
+    one_mask,
+    sensitivity,
+    turned_zones,
+    zones,
+)
+from leray.circuits.zones import Turned
+from leray.errors import LerayError
+
+
+def softmax_regression(seed=0, into=5, classes=3):
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Linear(into, classes, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(classes, into, generator=generator))
+    return model, torch.randn(40, 1, into, generator=generator, dtype=torch.float64)
+
+
+def exact_information(model, x):
+    """Of one example of softmax regression: (diag p − p pᵀ) ⊗ x xᵀ."""
+    p = model(x).softmax(dim=-1)[0].detach()
+    return (torch.diag(p) - torch.outer(p, p)), x[0]
+
+
+def test_oracle_the_diagonal_is_that_of_softmax_regression():
+    """Within four standard errors: labels are drawn, 400 times for every example."""
+    model, examples = softmax_regression()
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.stack([
+        fisher(model, list(examples), model, generator)["weight"] for _ in range(400)
+    ])  # fmt: skip
+    oracle = torch.zeros_like(model.weight)
+    for x in examples:
+        g, row = exact_information(model, x)
+        oracle += g.diagonal()[:, None] * row.square() / len(examples)
+    error = draws.std(dim=0) / 400**0.5
+    assert ((draws.mean(dim=0) - oracle).abs() < 4 * error).all()
+
+
+def test_oracle_sensitivity_is_the_mean_size_of_a_gradient():
+    model, examples = softmax_regression()
+    found = sensitivity(model, list(examples), model)["weight"]
+    rows = [2 * model(x)[0][:, None] * x[0] for x in examples]
+    torch.testing.assert_close(found, torch.stack(rows).abs().mean(dim=0).detach())
+
+
+def test_oracle_factors_are_the_second_moments_of_input_and_gradient():
+    """Their eigenvectors and values give the moments back; the model is left without gradients."""
+    model, examples = softmax_regression()
+    together = [examples[:20, 0], examples[20:, 0]]
+    found = factors(model, together, model, torch.Generator().manual_seed(0))["weight"]
+    lam = found.into @ torch.diag(found.lam) @ found.into.mT
+    torch.testing.assert_close(lam, examples[:, 0].mT @ examples[:, 0])
+    generator = torch.Generator().manual_seed(0)
+    g = torch.cat([
+        model(x).softmax(-1).detach()
+        - torch.eye(3, dtype=torch.float64)[
+            torch.multinomial(model(x).detach().softmax(-1), 1, generator=generator)[:, 0]
+        ]
+        for x in together
+    ])  # fmt: skip
+    torch.testing.assert_close(found.out @ torch.diag(found.gamma) @ found.out.mT, g.mT @ g)
+    assert model.weight.grad is None
+    assert found.information.shape == model.weight.shape
+
+
+def test_identity_what_is_never_read_may_move_freely():
+    """Inputs in a subspace: directions beside it have share 1, and what a softmax cannot feel.
+
+    That is one number added to all logits.
+    """
+    model, examples = softmax_regression()
+    basis = torch.linalg.qr(torch.randn(5, 2, dtype=torch.float64))[0]
+    inside = [(x @ basis @ basis.mT) for x in examples]
+    own = fisher(model, inside, model, torch.Generator().manual_seed(0))
+    kronecker = factors(model, inside, model, torch.Generator().manual_seed(0))
+    share = turned_zones(own, kronecker, 1e-9)["weight"]
+    assert isinstance(share, Turned)
+    update = torch.randn(3, 5, dtype=torch.float64)
+    moved = share.scaled(update)
+    beside = torch.eye(5, dtype=torch.float64) - basis @ basis.mT
+    torch.testing.assert_close(moved @ beside, update @ beside)
+    changed, free = (torch.stack([m @ x[0] for x in inside]) for m in (moved, update))
+    felt = changed - changed.mean(dim=1, keepdim=True)
+    assert felt.norm() < 1e-6 * free.norm()
+    torch.testing.assert_close(changed.mean(dim=1), free.mean(dim=1))
+    flat = zones(own, 1e-9)["weight"]
+    assert float(flat.max()) < 1  # every coordinate is read: none may move all of its way
+
+
+def test_masks_are_as_large_as_the_zones_they_stand_for():
+    information = torch.rand(30, 20, generator=torch.Generator().manual_seed(0)) ** 8
+    shares = graded(information, 1e-3)
+    mask = one_mask(information, float(shares.mean()))
+    assert abs(float(mask.mean() - shares.mean())) <= 1 / 600
+    assert float(information[mask == 0].min()) >= float(information[mask == 1].max())
+    own = {"w": information}
+    assert torch.equal(zones(own, 1e-3, graduated=False)["w"], mask)
+    assert torch.equal(graded(torch.zeros(3), 1.0), torch.ones(3))
+    assert float(graded(information, 1e-3)[information == information.max()]) == pytest.approx(
+        1 / 1001, rel=1e-4
+    )
+
+
+def test_abilities_that_say_nothing():
+    model, examples = softmax_regression()
+    generator = torch.Generator()
+    for found in (
+        lambda: fisher(model, [], model, generator),
+        lambda: factors(model, [], model, generator),
+    ):
+        with pytest.raises(LerayError, match="an ability needs examples: none came"):
+            found()
+    with pytest.raises(LerayError, match="gradients are not finite"):
+        sensitivity(model, [examples[0] * float("inf")], model)
+    with pytest.raises(LerayError, match="tau must be above 0; got 0"):
+        graded(torch.ones(2), 0.0)
