@@ -22,6 +22,7 @@ the input embeddings as here, with midpoints in place of right ends.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -77,24 +78,28 @@ def _gradients(
     run: CleanRun, embedded: Float[Tensor, "i b t d"], loss: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "n b t d"]:
     """The gradient of the loss in the input of every target."""
-    moves = embedded.new_zeros(len(run.graph.targets), *embedded.shape[1:], requires_grad=True)
-    x, place = embedded.sum(dim=0), 0
+    x, moves = embedded.sum(dim=0), []
+
+    def moved(x: Tensor, *ahead: int) -> Tensor:
+        moves.append(x.new_zeros(*ahead, *x.shape, requires_grad=True))
+        return x + moves[-1]
+
     for layer in run.model.blocks:
-        own = moves[place : place + 3 * layer.heads.number].unflatten(0, (-1, 3))
-        q, k, v = (x[:, None] + own[:, part].transpose(0, 1) for part in range(3))
-        x = x + layer.heads(q, k, v).sum(dim=-3)
-        place += 3 * layer.heads.number
-        x = x + layer.mlp(x + moves[place])
-        place += 1
-    outputs = run.model.output(x + moves[place])
-    return torch.autograd.grad(loss(outputs), moves)[0]
+        q, k, v = moved(x, layer.heads.number, 3).unbind(dim=1)
+        x = x + layer.heads(*(y.transpose(0, 1) for y in (q, k, v))).sum(dim=-3)
+        x = x + layer.mlp(moved(x))
+    found = torch.autograd.grad(loss(run.model.output(moved(x))), moves)
+    return torch.cat([g.flatten(0, -4) if g.dim() > 3 else g[None] for g in found])
 
 
 def _scores(
     run: CleanRun, replaced: Float[Tensor, "s b t d"], gradients: Float[Tensor, "n b t d"]
 ) -> Float[Tensor, " edges"]:
-    away = replaced - run.written
-    return torch.cat([
-        torch.einsum("sbtd,btd->sb", away[:n], g).abs().mean(dim=1)
-        for n, g in zip(run.graph.num_before, gradients, strict=True)
-    ])  # fmt: skip
+    away = (replaced - run.written).flatten(2).transpose(0, 1)  # [b, s, t·d]
+    scores, start = [], 0
+    for n, alike in groupby(run.graph.num_before):
+        end = start + len(list(alike))
+        own = gradients[start:end].flatten(2).permute(1, 2, 0)  # [b, t·d, n]
+        scores.append((away[:, :n] @ own).abs().mean(dim=0).mT.flatten())
+        start = end
+    return torch.cat(scores)
