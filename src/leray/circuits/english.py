@@ -140,7 +140,7 @@ DAYS = _pool(
 
 
 def _drawn(words: Sequence[str], number: int, generator: np.random.Generator) -> list[str]:
-    return [words[i] for i in generator.choice(len(words), number, replace=False)]
+    return [words[int(i)] for i in generator.choice(len(words), number, replace=False)]
 
 
 def _shown(words: Sequence[str], show: Callable[[str], str]) -> str:
@@ -369,7 +369,7 @@ TASKS: dict[str, EnglishTask] = {
 """By name."""
 
 
-def task_named(name: str) -> EnglishTask:
+def task_named(name: str | None) -> EnglishTask:
     """A task.
 
     Raises:
@@ -377,6 +377,6 @@ def task_named(name: str) -> EnglishTask:
     """
     if name not in TASKS:
         raise LerayError(
-            f"task must be one of {', '.join(TASKS)}; got {name!r}{nearest(name, TASKS)}"
+            f"task must be one of {', '.join(TASKS)}; got {name!r}{nearest(name or '', TASKS)}"
         )
     return TASKS[name]

@@ -28,8 +28,8 @@ from leray.circuits.patching import clean_run
 from leray.errors import LerayError
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-AT_ONCE = 8
-"""Circuits in one batch."""
+AT_ONCE, LARGEST = 8, 2**27
+"""Circuits in one batch: so many, or fewer where their messages have more numbers than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def kept(
         )
     found = [
         divergence(ablated(model, run.graph, task.clean, replaced, ~some), clean, task)
-        for some in circuits.split(AT_ONCE)
+        for some in circuits.split(max(1, min(AT_ONCE, LARGEST // replaced.numel())))
     ]
     return 1 - torch.cat(found).mean(dim=-1) / whole
 
