@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -175,6 +176,11 @@ def test_folders_that_are_refused(tiny, tmp_path, capsys):
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
     assert "lacks weights that its config.json asks for" in said()
+    (folder / "config.json").write_text(json.dumps(config))
+    broken = load_file(folder / "model.safetensors")
+    broken["model.norm.weight"][:] = float("nan")
+    save_file(broken, folder / "model.safetensors", {"format": "pt"})
+    assert "puts out what is not a number: its weights are damaged" in said()
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04\x95")
     assert "it has only pytorch_model.bin, a pickle, which can run code" in said()

@@ -32,7 +32,7 @@ from leray.circuits.patching import CleanRun, patched
 from leray.errors import LerayError
 
 AT_ONCE = 2**25
-"""Numbers in the messages of the inputs whose gradients are taken at once: some 2 GB."""
+"""Numbers in the messages of the inputs whose gradients are taken at once: some 4 GB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from leray.circuits.ablation import Task
 from leray.circuits.english import EnglishTask, Words
 from leray.data.pretrained import Pretrained
+from leray.errors import LerayError
 
 AT_ONCE = 16
 """Prompts in one batch."""
@@ -69,12 +70,18 @@ def task_of_english(
 def _first_tokens(
     pretrained: Pretrained, texts: Sequence[str], among: Sequence[int] | None
 ) -> Int[Tensor, " b"]:
-    """The token of the largest logit after each text, of all or of some."""
+    """The token of the largest logit after each text, of all or of some.
+
+    Raises:
+        LerayError: Logits that are not finite.
+    """
     rows, ends = _encoded(pretrained, texts)
     found = []
     for part, last in zip(rows.split(AT_ONCE), ends.split(AT_ONCE), strict=True):
         hidden = pretrained.model.model(part).last_hidden_state
         logits = pretrained.model.lm_head(hidden[torch.arange(len(part)), last])
+        if not bool(logits.isfinite().all()):
+            raise LerayError("the model puts out what is not a number: its weights are damaged")
         best = logits.argmax(dim=1) if among is None else logits[:, among].argmax(dim=1)
         found.append(best if among is None else torch.tensor(among)[best])
     return torch.cat(found)
