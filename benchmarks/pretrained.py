@@ -1,14 +1,15 @@
 """What SmolLM2-135M can do, and how small the circuits are.
 
-    python benchmarks/pretrained.py --out docs/benchmarks/pretrained.txt
+    python benchmarks/pretrained.py > docs/benchmarks/pretrained.txt
 
 Every task of `leray.circuits.english`: the share of 200 positive prompts whose answer is the first
 of all tokens, and for every control the share in which the behaviour's answer is not. Where the
 least of these exceeds .99 a circuit is found on 8 pairs and measured on 8 others: the number of
 edges from which on faithfulness F (resample ablation) stays at least .9, for ``rank_edges``, for
-integrated gradients alone (EAP-IG, its first step) and for edges in a random order, and F of all
-three at ten sizes. ACDC needs a pass for every edge still read: its time is one pass's, measured,
-times the edges, so an upper bound.
+integrated gradients alone (EAP-IG, its first step) and, of the ten sizes only, for edges in a
+random order, and F of all three at ten sizes. With ``--scores`` there are no circuits, with
+``--circuits NAME`` only these. ACDC needs a pass for every edge still read: its time is one pass's,
+measured, times the edges, so an upper bound.
 
 The prompts of this report are drawn from seeds on which no task was looked at. Seconds are wall
 time on one thread.
@@ -18,16 +19,17 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from leray.circuits.ablation import Task, ablated, messages
 from leray.circuits.english import TASKS
-from leray.circuits.faithfulness import Curve, faithfulness, smallest
+from leray.circuits.faithfulness import faithfulness, smallest
 from leray.circuits.graph import graph_of
 from leray.circuits.llama import Llama
 from leray.circuits.ranking import rank_edges
@@ -51,12 +53,18 @@ def circuits(pretrained: Pretrained, name: str) -> Iterator[str]:
     seconds = time.perf_counter() - start
     num = len(found.scores)
     chance = torch.rand(num, generator=torch.Generator().manual_seed(FIND_SEED))
-    curves: dict[str, tuple[Curve, int]] = {}
-    for title, scores in (("ours", found.scores), ("EAP-IG", found.attributed), ("random", chance)):
-        curve = faithfulness(model, judged, scores)
-        curves[title] = curve, smallest(model, judged, scores, curve, LEAST)
-    sizes = ", ".join(f"{title} {size}" for title, (_, size) in curves.items())
-    ours = curves["ours"][1]
+    ranked = {"ours": found.scores, "EAP-IG": found.attributed, "random": chance}
+    curves = {title: faithfulness(model, judged, scores) for title, scores in ranked.items()}
+    least = {
+        title: smallest(model, judged, ranked[title], curves[title], LEAST)
+        for title in ("ours", "EAP-IG")
+    }
+    below = [
+        n for n, f in zip(curves["random"].sizes, curves["random"].values, strict=True) if f < LEAST
+    ]
+    least["random"] = min(n for n in curves["random"].sizes if n > max(below, default=0))
+    sizes = ", ".join(f"{title} {size}" for title, size in least.items())
+    ours = least["ours"]
     alone = int(found.circuit.sum())
     hours = acdc_hours(model, judged)
     yield (
@@ -64,8 +72,8 @@ def circuits(pretrained: Pretrained, name: str) -> Iterator[str]:
         f"{seconds:.0f} s to find"
     )
     yield f"  of the 100 best edges {alone} are missed alone; ACDC would take up to {hours:.0f} h"
-    yield "  edges  " + "".join(f"{n:8d}" for n in curves["ours"][0].sizes)
-    for title, (curve, _) in curves.items():
+    yield "  edges  " + "".join(f"{n:8d}" for n in curves["ours"].sizes)
+    for title, curve in curves.items():
         yield f"  {title:7s}" + "".join(f"{f:8.3f}" for f in curve.values)
 
 
@@ -80,26 +88,31 @@ def acdc_hours(model: Llama, task: Task) -> float:
     return (time.perf_counter() - start) * len(graph.edges) / 3600
 
 
-def report() -> Iterator[str]:
+def scores(pretrained: Pretrained) -> Iterator[tuple[str, bool]]:
+    """A line for every task, and whether the model is able."""
+    for name, english in TASKS.items():
+        found = accuracies(pretrained, english, NUM_PROMPTS, np.random.default_rng(SCORE_SEED))
+        least = min(found.values())
+        controls = ", ".join(f"{control} {x:.3f}" for control, x in found.items() if control)
+        verdict = "" if least > ABLE else "  not able"
+        yield f"{name:16s}{least:6.3f}  positive {found['']:.3f}; {controls}{verdict}", not verdict
+
+
+def report(only_scores: bool, names: list[str]) -> Iterator[str]:
     start = time.perf_counter()
     pretrained = load_pretrained(PACKAGED)
-    yield "python benchmarks/pretrained.py"
+    yield shlex.join(["python", "benchmarks/pretrained.py", *sys.argv[1:]])
     yield (
         f"SmolLM2-135M-Instruct, {pretrained.kept_as}; {platform.machine()}, "
         f"{torch.get_num_threads()} thread, torch {torch.__version__}, float32"
     )
-    yield f"{NUM_PROMPTS} prompts of each kind; asked: more than {ABLE:g} on each"
-    yield ""
-    able = []
-    for name, english in TASKS.items():
-        scores = accuracies(pretrained, english, NUM_PROMPTS, np.random.default_rng(SCORE_SEED))
-        least = min(scores.values())
-        controls = ", ".join(f"{control} {x:.3f}" for control, x in scores.items() if control)
-        verdict = "" if least > ABLE else "  not able"
-        yield f"{name:16s}{least:6.3f}  positive {scores['']:.3f}; {controls}{verdict}"
-        able += [name] * (least > ABLE)
-    yield f"{time.perf_counter() - start:.0f} s"
-    for name in able:
+    if not names:
+        yield f"{NUM_PROMPTS} prompts of each kind; asked: more than {ABLE:g} on each"
+        yield ""
+        told = list(scores(pretrained))
+        yield from (line for line, _ in told)
+        names = [name for name, (_, able) in zip(TASKS, told, strict=True) if able]
+    for name in () if only_scores else names:
         yield ""
         yield from circuits(pretrained, name)
     yield ""
@@ -108,15 +121,12 @@ def report() -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, help="also write the output here")
+    parser.add_argument("--scores", action="store_true", help="no circuits")
+    parser.add_argument("--circuits", nargs="*", default=[], choices=TASKS, help="no scores")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    lines = []
-    for line in report():
+    for line in report(args.scores, args.circuits):
         print(line, flush=True)
-        lines.append(line)
-    if args.out is not None:
-        args.out.write_text("\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

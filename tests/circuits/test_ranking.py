@@ -72,6 +72,16 @@ def test_a_planted_circuit_ranks_first():
     assert bool(found.graph.mask(program.circuit)[best].all())
 
 
+def test_a_saturated_softmax_is_not_seen():
+    """What the documents say it cannot do: `reverse` needs 11 edges, and far more are ranked so."""
+    program = load_program("reverse")
+    task = task_of(program, most=64)
+    model = program.model.requires_grad_(False)
+    found = rank_edges(model, task, "zero", share=1.0)
+    curve = faithfulness(model, task, found.scores, ablation="zero")
+    assert smallest(model, task, found.scores, curve, 0.99, "zero") > 4 * len(program.circuit)
+
+
 def test_what_cannot_be_ranked():
     model, task = drawn()
     nodes = Llama(model, CLASSES)

@@ -67,10 +67,10 @@ def messages(model: Transformer, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "s
     x = sum_of(tuple(written))
     for layer in model.blocks:
         shared = x.unsqueeze(-3)
-        heads = layer.heads(shared, shared, shared).unbind(dim=-3)
-        x = torch.stack([x, *heads]).sum(dim=0)
+        heads = layer.heads(shared, shared, shared)
+        x = x + heads.sum(dim=-3)
         mlp = layer.mlp(x)
-        written += [*heads, mlp]
+        written += [*heads.unbind(dim=-3), mlp]
         x = x + mlp
     return torch.stack(written)
 
