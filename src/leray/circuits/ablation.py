@@ -67,10 +67,10 @@ def messages(model: Transformer, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "s
     x = sum_of(tuple(written))
     for layer in model.blocks:
         shared = x.unsqueeze(-3)
-        heads = layer.heads(shared, shared, shared).unbind(dim=-3)
-        x = torch.stack([x, *heads]).sum(dim=0)
+        heads = layer.heads(shared, shared, shared)
+        x = x + heads.sum(dim=-3)
         mlp = layer.mlp(x)
-        written += [*heads, mlp]
+        written += [*heads.unbind(dim=-3), mlp]
         x = x + mlp
     return torch.stack(written)
 
@@ -102,6 +102,7 @@ def replacements(
     return torch.stack([replacement(model, task, ablation, clean) for ablation in ABLATIONS])
 
 
+@torch.no_grad()
 def ablated(
     model: Transformer,
     graph: Graph,
@@ -119,23 +120,30 @@ def ablated(
     """
     num_sets = len(masks)
     weights = graph.by_pairs(masks.to(replaced))
-    written = [m.expand(num_sets, *m.shape) for m in model.embedded(tokens)]
-    place = 0
+    away = replaced.new_empty(num_sets, *replaced.shape)  # [p, s, b, t, d]
+    x, num_written, place = away.new_zeros(num_sets, *replaced.shape[1:]), 0, 0
+
+    def write(*messages: Tensor) -> None:
+        nonlocal x, num_written
+        for m in messages:
+            away[:, num_written] = replaced[num_written] - m
+            x = x + m
+            num_written += 1
 
     def read(num_targets: int) -> Tensor:
         nonlocal place
-        m = torch.stack(written, dim=1)  # [p, s, b, t, d]
-        share = weights[:, place : place + num_targets, : m.shape[1]]
+        share = weights[:, place : place + num_targets, :num_written]
         place += num_targets
-        away = replaced[: m.shape[1]] - m
-        return m.sum(dim=1)[:, None] + torch.einsum("pns,psbtd->pnbtd", share, away)
+        moved = share @ away[:, :num_written].flatten(2)
+        return x[:, None] + moved.unflatten(2, x.shape[1:])
 
+    write(*model.embedded(tokens))
     for layer in model.blocks:
         num_heads = layer.heads.number
         q, k, v = read(3 * num_heads).unflatten(1, (num_heads, 3)).unbind(dim=2)
         heads = layer.heads(*(x.transpose(1, 2) for x in (q, k, v)))  # [p, b, h, t, d]
-        written += heads.unbind(dim=2)
-        written.append(layer.mlp(read(1)[:, 0]))
+        write(*heads.unbind(dim=2))
+        write(layer.mlp(read(1)[:, 0]))
     return model.output(read(1)[:, 0])
 
 

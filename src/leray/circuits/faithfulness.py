@@ -15,7 +15,7 @@ two areas and the ten sizes. Their F compares a metric of the answer; ours the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +28,8 @@ from leray.circuits.patching import clean_run
 from leray.errors import LerayError
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-AT_ONCE = 8
-"""Circuits in one batch."""
+AT_ONCE, LARGEST = 8, 2**27
+"""Circuits in one batch: so many, or fewer where their messages have more numbers than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,12 @@ def smallest(
     Args:
         curve: Of these scores under this ablation.
     """
+    keeps = _measure(model, task, ablation)
     below = [0, *(n for n, f in zip(curve.sizes, curve.values, strict=True) if f < least)]
     low, high = below[-1], next(n for n in curve.sizes if n > below[-1])
     while high - low > 1:
         middle = (low + high) // 2
-        circuit = _best(scores, [middle])
-        if float(kept(model, task, circuit, ablation)) >= least:
+        if float(keeps(_best(scores, [middle]))) >= least:
             high = middle
         else:
             low = middle
@@ -96,6 +96,13 @@ def kept(
 
     Cost: a forward pass for every circuit, with its edges apart.
     """
+    return _measure(model, task, ablation)(circuits)
+
+
+def _measure(
+    model: Transformer, task: Task, ablation: Ablation
+) -> Callable[[Bool[Tensor, "p edges"]], Float[Tensor, " p"]]:
+    """F as a function of circuits, after the clean run and the ablated one."""
     run = clean_run(model, task)
     clean = run.outputs_of_all()
     if not bool(clean.isfinite().all()):
@@ -106,11 +113,15 @@ def kept(
         raise LerayError(
             f"ablating every edge by {ablation} changes nothing: choose another ablation"
         )
-    found = [
-        divergence(ablated(model, run.graph, task.clean, replaced, ~some), clean, task)
-        for some in circuits.split(AT_ONCE)
-    ]
-    return 1 - torch.cat(found).mean(dim=-1) / whole
+
+    def keeps(circuits: Tensor) -> Tensor:
+        found = [
+            divergence(ablated(model, run.graph, task.clean, replaced, ~some), clean, task)
+            for some in circuits.split(max(1, min(AT_ONCE, LARGEST // replaced.numel())))
+        ]
+        return 1 - torch.cat(found).mean(dim=-1) / whole
+
+    return keeps
 
 
 def faithfulness(

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from leray.errors import LerayError, nearest
 
 if TYPE_CHECKING:
-    from leray.circuits.ablation import Task
+    from leray.circuits.ablation import Ablation, Task
+    from leray.circuits.finder import Found
     from leray.circuits.nodes import Transformer
+    from leray.circuits.ranking import Ranked
 
 PLANTED = "planted:"
 ABLE = 0.99
-"""The score from which on a model can do a task, and its circuit can be asked for."""
+"""A model that scores more can do a task, and its circuit can be asked for."""
+JUDGED, EXAMPLES, PRETRAINED = 200, 64, 8
+"""Prompts of each kind that the score is of; inputs for finding; of a pretrained model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +28,11 @@ class CircuitsFind:
     """Options of `leray circuits find`.
 
     Args:
-        model: A run of leray lm train on logicstream, or planted:NAME, a compiled program.
-        task: A form of argument, such as "modus ponens"; a program is its own task.
-        examples: How many inputs circuits are found on.
+        model: A run of leray lm train on logicstream; planted:NAME, a compiled program; smollm2, or
+            a folder with a Llama-type model of transformers.
+        task: A form of argument, such as "modus ponens", or of a pretrained model a task in
+            English, such as plural; a program is its own task.
+        examples: How many inputs circuits are found on: 64, of a pretrained model 8.
         seed: Of the examples.
         ablation: What edges outside the circuit carry when it is measured: resample, mean, zero.
         least: The faithfulness that the circuit must keep.
@@ -36,7 +42,7 @@ class CircuitsFind:
 
     model: str
     task: str | None = None
-    examples: int = 64
+    examples: int | None = None
     seed: int = 0
     ablation: Literal["resample", "mean", "zero"] = "resample"
     least: float = 0.9
@@ -48,31 +54,32 @@ class CircuitsFind:
         import torch
 
         from leray.circuits.faithfulness import faithfulness, smallest
-        from leray.circuits.finder import find_edges
         from leray.data.circuits import Circuit, save_circuit
 
-        if self.examples < 2:
+        if self.examples is not None and self.examples < 2:
             raise LerayError(f"examples must be 2 or more; got {self.examples}")
         if not 0 < self.least <= 1:
             raise LerayError(f"least must lie in (0, 1]; got {self.least:g}")
         if self.seed < 0:
             raise LerayError(f"seed must be 0 or more; got {self.seed}")
-        model, task, ability = self._asked()
-        found = find_edges(model, task)
-        curve = faithfulness(model, task, found.scores, ablation=self.ablation)
+        asked = self._asked()
+        model, judged = asked.model, asked.judged
+        found = asked.found(self.ablation)
+        curve = faithfulness(model, judged, found.scores, ablation=self.ablation)
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.rand(len(found.scores), generator=generator)
-        chance = faithfulness(model, task, drawn, ablation=self.ablation)
-        size = smallest(model, task, found.scores, curve, self.least, self.ablation)
+        chance = faithfulness(model, judged, drawn, ablation=self.ablation)
+        size = smallest(model, judged, found.scores, curve, self.least, self.ablation)
         best = found.scores.argsort(descending=True, stable=True)[:size]
         mask = torch.zeros(len(found.scores), dtype=torch.bool)
         mask[best] = True
         told: dict[str, Any] = {
             "model": self.model,
             "task": self.task,
-            "examples": len(task.clean),
+            "weights": asked.weights,
+            "examples": len(asked.task.clean),
             "seed": self.seed,
-            "ability": ability,
+            "ability": asked.ability,
             "edges": len(mask),
             "size": size,
             "ablation": self.ablation,
@@ -97,21 +104,26 @@ class CircuitsFind:
             _tell(told, self.out)
         return 0
 
-    def _asked(self) -> tuple[Transformer, Task, float | None]:
-        """The model as nodes, the task, and how well it does it."""
-        import numpy as np
+    def _asked(self) -> Asked:
+        """Of a program, a pretrained model, or a run."""
+        from leray.data.pretrained import is_pretrained
 
         if self.model.startswith(PLANTED):
-            from leray.data.planted import load_program, task_of
+            return self._program()
+        return self._pretrained() if is_pretrained(self.model) else self._reasoner()
 
-            if self.task is not None:
-                raise LerayError(f"a program is its own task: leave out --task {self.task!r}")
-            program = load_program(self.model.removeprefix(PLANTED))
-            return (
-                program.model.requires_grad_(False),
-                task_of(program, self.examples, self.seed),
-                None,
-            )
+    def _program(self) -> Asked:
+        from leray.data.planted import load_program, task_of
+
+        if self.task is not None:
+            raise LerayError(f"a program is its own task: leave out --task {self.task!r}")
+        program = load_program(self.model.removeprefix(PLANTED))
+        task = task_of(program, self.examples or EXAMPLES, self.seed)
+        return Asked(program.model.requires_grad_(False), task, task)
+
+    def _reasoner(self) -> Asked:
+        import numpy as np
+
         from leray.circuits.decoder import Decoder
         from leray.circuits.logicstream import FORMS
         from leray.train.arguments import accuracies, answer_tokens, papers, task_of_form
@@ -123,17 +135,74 @@ class CircuitsFind:
                 f"{nearest(self.task or '', FORMS)}"
             )
         trained = load_trained(Path(self.model))
-        generator = np.random.default_rng(self.seed)
-        given = papers(self.task, max(200, self.examples), generator)
-        ability = min(accuracies(trained, given).values())
-        if ability < ABLE:
-            raise LerayError(
-                f"this model cannot do {self.task!r}: it scores {ability:.3f} on its arguments and "
-                f"controls, {ABLE} is needed before its circuit means anything; train it longer"
-            )
+        generator, number = np.random.default_rng(self.seed), self.examples or EXAMPLES
+        scores = accuracies(trained, papers(self.task, max(JUDGED, number), generator))
+        ability = self._able(scores, "train it longer")
         trained.model.double().requires_grad_(False)
-        model = Decoder(trained.model, answer_tokens(trained))
-        return model, task_of_form(trained, self.task, self.examples, generator), ability
+        task = task_of_form(trained, self.task, number, generator)
+        return Asked(Decoder(trained.model, answer_tokens(trained)), task, task, ability)
+
+    def _pretrained(self) -> Asked:
+        """Found on some prompts, measured on others."""
+        import numpy as np
+
+        from leray.circuits.english import task_named
+        from leray.circuits.llama import Llama
+        from leray.data.pretrained import load_pretrained
+        from leray.train.english import accuracies, answer_tokens, task_of_english
+
+        english = task_named(self.task)
+        own = load_pretrained(self.model)
+        generator, number = np.random.default_rng(self.seed), self.examples or PRETRAINED
+        scores = accuracies(own, english, max(JUDGED, number), generator)
+        ability = self._able(scores, "choose another task")
+        task, judged = (task_of_english(own, english, number, generator) for _ in range(2))
+        model = Llama(own.model, answer_tokens(own, english))
+        return Asked(model, task, judged, ability, own.kept_as, many=True)
+
+    def _able(self, scores: dict[str, float], advice: str) -> float:
+        """The least score of a task and its controls.
+
+        Raises:
+            LerayError: It is too low.
+        """
+        ability = min(scores.values())
+        if ability <= ABLE:
+            told = ", ".join(f"{name or 'the task'} {x:.3f}" for name, x in scores.items())
+            raise LerayError(
+                f"this model cannot do {self.task!r}: it scores {ability:.3f} ({told}), more than "
+                f"{ABLE} is needed before its circuit means anything; {advice}"
+            )
+        return ability
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a circuit is asked of.
+
+    Args:
+        task: What it is found on.
+        judged: What it is measured on.
+        ability: How well the model does it; None for a program.
+        weights: How they were stored, where that changed them.
+        many: Whether it has too many edges for :func:`leray.circuits.finder.find_edges`.
+    """
+
+    model: Transformer
+    task: Task
+    judged: Task
+    ability: float | None = None
+    weights: str = ""
+    many: bool = False
+
+    def found(self, ablation: Ablation) -> Found | Ranked:
+        """The edges, with what they are worth."""
+        from leray.circuits.finder import find_edges
+        from leray.circuits.ranking import rank_edges
+
+        if self.many:
+            return rank_edges(self.model, self.task, ablation)
+        return find_edges(self.model, self.task)
 
 
 def _tell(told: dict[str, Any], out: Path | None) -> None:
@@ -141,6 +210,8 @@ def _tell(told: dict[str, Any], out: Path | None) -> None:
         f"{told['size']} of {told['edges']} edges keep {told['least']:g} of what {told['model']} "
         f"does ({told['task'] or 'the program'}, {told['examples']} inputs)"
     )
+    if told["weights"]:
+        print(f"weights: {told['weights']}")
     for row in told["circuit"]:
         print(f"{row['score']:12.6f}  {row['edge']}")
     within = {row["edge"] for row in told["circuit"]}
