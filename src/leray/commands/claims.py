@@ -19,11 +19,17 @@ class Claims:
 
     def run(self) -> int:
         """Print every claim with what fixes it."""
-        from leray.studies import architecture_claims, claims, protection_claims
+        from leray.studies import (
+            architecture_claims,
+            circuits_claims,
+            claims,
+            protection_claims,
+        )
 
         ledgers = {
             "importance": claims.CLAIMS,
             "architecture": architecture_claims.CLAIMS,
+            "circuits": circuits_claims.CLAIMS,
             "protection": protection_claims.CLAIMS,
         }
         rows = [

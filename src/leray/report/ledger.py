@@ -13,6 +13,7 @@ from leray.evidence.verdict import Claim
 from leray.figures import numbers
 from leray.report.judged import UNITS, was_judged
 from leray.studies.architecture_claims import CLAIMS as MODELS
+from leray.studies.circuits_claims import CLAIMS as CIRCUITS
 from leray.studies.claims import CLAIMS
 from leray.studies.protection_claims import CLAIMS as PROTECTED
 
@@ -62,7 +63,7 @@ class Judged:
 def ledger(runs: list[Judged]) -> str:
     """Markdown: a table of all verdicts, then each claim with its data, then the runs."""
     lines = ["# Verdicts", ""]
-    others = {"architecture": MODELS, "protection": PROTECTED}
+    others = {"architecture": MODELS, "circuits": CIRCUITS, "protection": PROTECTED}
     lines += _judged(
         [r for r in runs if r.result.get("study") not in others], CLAIMS, _MEMORY, "conversations"
     )

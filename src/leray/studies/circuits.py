@@ -69,10 +69,10 @@ class Size:
 _SMALL = Reasoner(
     forms=("modus ponens", "modus tollens"),
     max_distractors=0,
-    num_texts=20_000,
+    num_texts=30_000,
     width=48,
     num_layers=3,
-    num_steps=600,
+    num_steps=1_500,
 )
 SIZES = {
     "quick": Size(reasoner=_SMALL, num_seeds=4, num_examples=32),

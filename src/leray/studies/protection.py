@@ -61,10 +61,10 @@ class Size:
 _OLD = Reasoner(
     forms=("modus ponens", "modus tollens"),
     max_distractors=0,
-    num_texts=20_000,
+    num_texts=30_000,
     width=48,
     num_layers=3,
-    num_steps=600,
+    num_steps=1_500,
     num_others=256,
 )
 SIZES = {
@@ -75,7 +75,7 @@ SIZES = {
         num_questions=60,
         methods=("uniform", "EWC", "LoRA", "random mask", "turned mask", "turned zones"),
     ),
-    "full": Size(old=_OLD, new_steps=400, num_seeds=10, num_questions=100),
+    "full": Size(old=_OLD, new_steps=400, num_seeds=10, num_questions=60),
     "large": Size(
         old=Reasoner(
             forms=(

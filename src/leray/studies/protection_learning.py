@@ -155,7 +155,7 @@ def learned(plan: Plan, model: Model, tasks: Tasks, seed: int) -> Learned:
     batches = np.random.default_rng([seed, 1])
     replay = _Replay(model, tasks, seed) if plan.method == "1% replay" else None
     measured = [_measured(model, tasks, exam)]
-    marks = {round(tasks.num_steps * (k + 1) / POINTS) for k in range(POINTS)}
+    marks = {max(1, round(tasks.num_steps * (k + 1) / POINTS)) for k in range(POINTS)}
     for k in range(tasks.num_steps):
         for group in adam.param_groups:
             group["lr"] = plan.rate * min(1, (k + 1) / WARMUP)

@@ -1,0 +1,111 @@
+"""The circuits study: what is shared and carried over, and a golden run at toy size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from leray.circuits.logicstream import vocabulary
+from leray.cli import main
+from leray.errors import LerayError
+from leray.lm.config import ModelConfig
+from leray.lm.model import Model
+from leray.runs.seeds import Key
+from leray.studies import circuits
+from leray.studies.circuits import SIZES, Circuits, circuits_of, size_named, verdicts_of
+from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
+from leray.train.checkpoint import Trained
+from leray.train.text import Document
+from leray.train.tokens import vocabulary_of
+
+FORMS = ("modus ponens", "modus tollens")
+
+
+def circuit(mask, scores, score=1.0, parameters=0.5, carried=0.2):
+    return Circuits(
+        score, parameters, np.array(scores, dtype=float), np.ones(4), np.ones(4),
+        np.array(mask, dtype=bool), 0.0, carried,
+    )  # fmt: skip
+
+
+def test_oracle_of_what_two_circuits_share():
+    """Edges 0 and 1 of one, 1 and 2 of the other, of six; the scores rank 2 of 8 pairs wrong."""
+    rng = np.random.default_rng(0)
+    one = circuit([1, 1, 0, 0, 0, 0], [5, 4, 3, 2, 1, 0])
+    other = circuit([0, 1, 1, 0, 0, 0], [3, 5, 4, 2, 1, 0])
+    noise = [circuit(c.mask, c.scores, parameters=0.5 + 1e-3 * x) for c, x in (
+        (one, rng.random()), (other, rng.random()))]  # fmt: skip
+    found = {v.claim: v for v in verdicts_of([[one, other], noise], FORMS)}
+    assert found["C2"].estimate == pytest.approx(1 / 2 - 2 * 2 / 6 / 2)
+    assert found["C7"].estimate == pytest.approx((6 / 8 + 7 / 8) / 2)
+    assert found["C6"].estimate == pytest.approx(0.2)
+    assert found["C6"].verdict == "supported"
+    assert found["C1"].verdict == "refuted"
+    assert {v.level for v in found.values()} == {SIMULTANEOUS}
+
+
+def test_models_that_cannot_do_a_form_say_nothing():
+    able, unable = circuit([1, 0], [1, 0]), circuit([1, 0], [1, 0], score=0.98)
+    for v in verdicts_of([[able, able], [able, unable]], FORMS):
+        assert v.verdict == "undecided"
+        assert "1 of 2 models score 0.99" in v.note
+
+
+@pytest.fixture
+def untrained():
+    words = vocabulary_of("words:160", [Document("all", " ".join(vocabulary()))])
+    config = ModelConfig(
+        num_tokens=words.size, width=16, num_layers=2, num_heads=2, mixing="coboundary",
+        feedforward="cup",
+    )  # fmt: skip
+
+    def made(seed):
+        return Trained(Model(config, torch.Generator().manual_seed(seed)), words, 64, {})
+
+    return made
+
+
+def test_circuits_of_a_model_keep_what_they_say_and_leave_it_as_it_was(untrained):
+    own = untrained(0)
+    before = {n: p.detach().clone() for n, p in own.model.named_parameters()}
+    found = circuits_of(own, untrained(1), "modus ponens", 4, 4, Key.root(0))
+    assert found.mask.sum() == found.sizes[0]
+    assert all(k >= 0.9 for k in found.keeps[[0, 1, 3]])
+    assert np.isnan(found.keeps[2]) or found.keeps[2] >= 0.9
+    assert 0 < found.parameters <= 1
+    for name, p in own.model.named_parameters():
+        torch.testing.assert_close(p.detach().float(), before[name])
+    again = circuits_of(untrained(0), untrained(1), "modus ponens", 4, 4, Key.root(0))
+    np.testing.assert_array_equal(again.sizes, found.sizes)
+    assert again.carried == found.carried
+
+
+def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
+    """Golden run: every file, every verdict, and the same once more from what is stored."""
+    toy = replace(
+        SIZES["quick"],
+        reasoner=replace(
+            SIZES["quick"].reasoner, num_texts=300, width=16, num_layers=1, num_steps=2
+        ),
+        num_seeds=2, num_examples=2, num_questions=2,
+    )  # fmt: skip
+    monkeypatch.setitem(circuits.SIZES, "quick", toy)
+    monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "circuits", "--workers", "1", "--out", "run", "--json"]) == 0
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert [v["claim"] for v in told["verdicts"]] == [c.id for c in CLAIMS]
+    assert {v["claim_hash"] for v in told["verdicts"]} == {c.hash for c in CLAIMS}
+    assert "edges that keep .9, of" in captured.err
+    assert "0 of 2 models score" in (tmp_path / "run" / "report.html").read_text()
+    assert main(["study", "circuits", "--resume", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdicts"] == told["verdicts"]
+    assert main(["study", "circuits", "--resume", "run", "--preset", "full"]) == 2
+    assert "--preset beside --resume" in capsys.readouterr().err
+    with pytest.raises(LerayError, match="preset must be one of quick, full; got 'fast'"):
+        size_named("fast")
