@@ -1,0 +1,281 @@
+"""A monitor beside training: canaries at intervals, and only the updates that broke them undone.
+
+It stands in the optimisers' place::
+
+    with Monitor(model, optimizers, canaries, seed=0) as watched:
+        for batch in batches:
+            watched.zero_grad()
+            loss(model, batch).backward()
+            alarm = watched.step()
+
+After every step the weights go into a ring (:mod:`leray.circuits.updates`); after every
+``interval`` of them a few canaries of each capability are drawn and bet on, more of them where
+these speak against it (:mod:`leray.circuits.canaries`). Where a capability is broken, the updates
+that did it are found and undone (:mod:`leray.circuits.rollback`), and the optimisers remember what
+they did at the last check before the oldest of them. They are not given the guilty steps' part
+subtracted: that needs every optimiser's own recurrence, holds only where it is linear, and leaves
+in place whatever was wrong with the moments before the gradient came. What it costs is the memory
+of at most the steps since that check, a few of the 20 (1/(1 − .95)) that the moments average over.
+
+The coordinates that were most to blame then go a share of their way only (`Guarded`), and more at
+every check, until they are free again: a fault that returns finds them slower.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import TracebackType
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from leray.circuits.canaries import Betting, Canaries, failures, joined, limits_of, margins
+from leray.circuits.guard import Guarded
+from leray.circuits.rollback import Bench, Culprits, find_culprits
+from leray.circuits.updates import Flat, Ring, restore_moments
+from leray.errors import LerayError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MonitorConfig:
+    """How closely a run is watched."""
+
+    interval: int = 4
+    """Steps between checks."""
+    level: float = 0.01
+    """The chance of any false alarm in a whole run."""
+    tolerance: float = 0.1
+    """How much a capability's mean failure may rise."""
+    num_drawn: int = 16
+    """Canaries of each capability at a check; as many again where they speak against it."""
+    num_draws: int = 16
+    """The most draws at a check."""
+    num_groups: int = 16
+    """Updates in the ring."""
+    steps_a_group: int = 1
+    share: float = 0.1
+    """What guilty coordinates go of their way; 1 to leave them free."""
+    release: float = 0.8
+    """What is left, from check to check, of what is taken from them."""
+
+    def __post_init__(self) -> None:
+        if min(self.interval, self.num_drawn, self.num_draws, self.num_groups) < 1:
+            raise LerayError("interval, num_drawn, num_draws and num_groups must be at least 1")
+        if not (0 < self.tolerance < 1 and 0 <= self.share <= 1 and 0 <= self.release < 1):
+            raise LerayError(
+                "tolerance must lie in (0, 1), share in [0, 1] and release in [0, 1); got "
+                f"{self.tolerance}, {self.share} and {self.release}"
+            )
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A capability was found broken, and updates were undone.
+
+    Args:
+        step: After how many steps; ``steps``: what each group in the ring was, from and to.
+        broken: Names of capabilities; ``parts``: of the model's parts.
+        culprits: What was undone.
+    """
+
+    step: int
+    steps: tuple[tuple[int, int], ...]
+    broken: tuple[str, ...]
+    parts: tuple[str, ...]
+    culprits: Culprits
+    by_part: Float[Tensor, "parts capabilities"]
+    """What taking back each part of the culprits alone gives back of a capability's loss, 0 to 1;
+    0 where it lost nothing."""
+
+    @property
+    def undone(self) -> tuple[tuple[int, int], ...]:
+        """The steps that were."""
+        return tuple(self.steps[g] for g in self.culprits.groups)
+
+
+@dataclass
+class Dependencies:
+    """Which part's updates hurt which capability, as alarms showed: means over what was undone."""
+
+    parts: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    lost: np.ndarray = field(init=False)
+    seen: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = len(self.parts), len(self.capabilities)
+        self.lost, self.seen = np.zeros(shape), np.zeros(shape)
+
+    def add(self, by_part: np.ndarray, weight: np.ndarray) -> None:
+        """One alarm; parts count by their share of what the culprits moved."""
+        self.lost += weight[:, None] * by_part
+        self.seen += weight[:, None]
+
+    @property
+    def edges(self) -> Float[np.ndarray, "parts capabilities"]:
+        """0 where nothing is known."""
+        return np.divide(self.lost, self.seen, out=np.zeros_like(self.lost), where=self.seen > 0)
+
+
+class Monitor:
+    """Optimisers that are watched.
+
+    Args:
+        canaries: By capability; these steer, so that what is reported needs others.
+        parts: Modules among which to look for culprits; by default each that holds weights.
+        seed: Of the canaries that are drawn.
+
+    Raises:
+        LerayError: The model fails its canaries, or puts out no numbers; a module that does not
+            exist; no canaries.
+
+    Cost: a check is a pass over ``num_drawn`` canaries of each capability; a step copies the
+    weights once. Memory: see :mod:`leray.circuits.updates`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        canaries: Mapping[str, Canaries],
+        *,
+        seed: int,
+        parts: Sequence[str] = (),
+        config: MonitorConfig | None = None,
+    ) -> None:
+        self.config = c = config or MonitorConfig()
+        self.model, self.optimizers = model, list(optimizers)
+        self.flat = Flat(model, parts)
+        self.canaries = dict(canaries)
+        self.names = tuple(canaries)
+        with _evaluated(model):
+            self.limits = limits_of(model, canaries)
+        self.bench = Bench(model, self.flat, canaries, self.limits)
+        bounds = [s + c.tolerance for s in self.limits.start.values()]
+        self.betting = Betting(bounds, c.level)
+        num_checks = -(-c.num_groups * c.steps_a_group // c.interval)
+        self.ring = Ring(self.flat, c.num_groups, c.steps_a_group, num_checks)
+        self.guarded = Guarded(self.flat, self.optimizers, c.share, c.release)
+        self.dependencies = Dependencies(self.flat.parts, self.names)
+        self.alarms: list[Alarm] = []
+        self.history: deque[np.ndarray] = deque(maxlen=1024)
+        """Mean failures at the last checks, of the canaries that were drawn."""
+        self._generator = np.random.default_rng(seed)
+        self.ring.keep(self.optimizers)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _t: TracebackType | None,
+    ) -> None:
+        """What is left of the last interval is checked, unless something failed."""
+        if error is None and self.ring.step % self.config.interval:
+            self.check()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """The optimisers' own."""
+        for o in self.optimizers:
+            o.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> Alarm | None:
+        """A step of every optimiser; at the end of an interval a check."""
+        self.guarded.step()
+        self.ring.record()
+        return None if self.ring.step % self.config.interval else self.check()
+
+    def check(self) -> Alarm | None:
+        """Draw canaries; where a capability is broken, undo what broke it."""
+        with _evaluated(self.model):
+            broken = self._broken()
+            alarm = self._undo(broken) if broken else None
+        if alarm is None:
+            self.guarded.release()
+        self.ring.keep(self.optimizers)
+        return alarm
+
+    @torch.no_grad()
+    def _broken(self) -> list[int]:
+        self.betting.begin()
+        seen: list[list[np.ndarray]] = [[] for _ in self.names]
+        asked = list(range(len(self.names)))
+        for _ in range(self.config.num_draws):
+            found = self._drawn(asked)
+            for k in asked:
+                seen[k].append(found[k])
+            gained = {k: self.betting.read(k, found[k]) for k in asked}
+            over = self.betting.evidence >= self.betting.limit
+            asked = [k for k in asked if gained[k] > 0 and not over[k]]
+            if not asked or over.any():
+                break
+        self.history.append(np.array([np.concatenate(x).mean() for x in seen]))
+        return self.betting.broken()
+
+    def _drawn(self, asked: Sequence[int]) -> dict[int, np.ndarray]:
+        """Failures of canaries drawn with replacement, of these capabilities."""
+        n, drawn = self.config.num_drawn, []
+        for k in asked:
+            tests = self.canaries[self.names[k]]
+            rows = torch.from_numpy(self._generator.integers(len(tests), size=n))
+            drawn.append(tests.taken(rows.to(tests.inputs.device)))
+        pieces = margins(self.model, joined(drawn)).split(n)
+        return {
+            k: failures(m, self.limits.safe[self.names[k]]).double().cpu().numpy()
+            for k, m in zip(asked, pieces, strict=True)
+        }
+
+    def _undo(self, broken: Sequence[int]) -> Alarm:
+        updates, before = self.ring.updates(), self.ring.weights(0).clone()
+        ends = self.ring.ends
+        culprits = find_culprits(self.bench, before, updates, broken, self.config.tolerance / 2)
+        first = ends[culprits.groups[0]]
+        kept = self.ring.moments_before(first)
+        if kept is not None:
+            restore_moments(self.optimizers, kept.moments)
+        self.ring.forget_after(first)
+        by_part = self._by_part(culprits, updates)
+        moved = updates[list(culprits.groups)].sum(dim=0)
+        self.flat.write(culprits.weights)
+        size = self.flat.by_part(moved.square()).sqrt()
+        self.dependencies.add(by_part.cpu().numpy(), (size / size.sum()).cpu().numpy())
+        self.guarded.add(culprits, moved)
+        self.ring.restart()
+        self.betting.restart()
+        steps = tuple(pairwise(ends))
+        names = tuple(self.names[k] for k in broken)
+        alarm = Alarm(self.ring.step, steps, names, self.flat.parts, culprits, by_part)
+        self.alarms.append(alarm)
+        return alarm
+
+    def _by_part(self, culprits: Culprits, updates: Tensor) -> Float[Tensor, "parts capabilities"]:
+        """What each part of the culprits alone gives back, of what all of them do."""
+        now = self.ring.weights(-1)
+        moved = updates[list(culprits.groups)].sum(dim=0)
+        rows = []
+        for p in range(len(self.flat.parts)):
+            rows.append(self.bench.failing(now - moved * (self.flat.part_of == p)))
+        gone = culprits.now - culprits.before
+        back = (culprits.now - torch.stack(rows)) / gone
+        lost = gone > self.config.tolerance / 2
+        return torch.where(lost, back.clamp(0, 1), torch.zeros_like(back))
+
+
+class _evaluated:  # noqa: N801, a context
+    """The model as it is used, not trained."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.was = model, model.training
+
+    def __enter__(self) -> None:
+        self.model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.model.train(self.was)
