@@ -13,15 +13,18 @@ from hypothesis import strategies as st
 from sympy import And, Implies, Not, Or, Symbol
 from sympy.logic.inference import satisfiable
 
-from leray.circuits.logic import Fact, Literal, Rule, answer
+from leray.circuits.logic import ANSWERS, Fact, Literal, Rule, answer
 from leray.circuits.logicstream import (
     CONTENTS,
     FORMS,
     HELD_OUT,
     MAX_DISTRACTORS,
+    NUM_QUESTIONS,
+    NUM_WORDS,
     SURFACES,
     Surface,
     drawn_example,
+    drawn_line,
     drawn_words,
     vocabulary,
 )
@@ -136,13 +139,43 @@ def test_errors_say_what_there_is(form, control, more, told):
 
 
 def test_the_shipped_reasoner_reads_every_example_whole():
-    """Said in the longest way, the separator before it, beside the configuration's context."""
+    """Before the last answer of the longest lines there is a separator."""
     configuration = Path(__file__).parents[2] / "configs" / "reasoner.toml"
     context = tomllib.loads(configuration.read_text())["data"]["context"]
     generator = np.random.default_rng(0)
-    longest = Surface(fact=0, rule=1, question=1)
-    drawn = [
-        drawn_words(form, control, generator, num_distractors=4, surfaces=[longest])
-        for form, control in KINDS
-    ]
-    assert 40 < max(len(words) for words, _ in drawn) + 1 < context - 6
+    longest = max(len(drawn_line(generator)) for _ in range(2000))
+    assert longest == NUM_WORDS == context
+
+
+def read(premise):
+    """Of its words, said in the first way."""
+
+    def literals(text):
+        return tuple(
+            Literal(x.removeprefix("not "), not x.startswith("not "))
+            for x in text.replace(" and ", " or ").split(" or ")
+        )
+
+    if premise.startswith("if "):
+        body, head = premise.removeprefix("if ").split(" then ")
+        return Rule(literals(body), "or" if " or " in body else "and", *literals(head))
+    name, either = premise.split(" is ")
+    return Fact(name, literals(either))
+
+
+def test_oracle_every_question_of_a_line_has_the_solvers_answer():
+    """On the premises as read back from the words."""
+    generator = np.random.default_rng(0)
+    counts = Counter()
+    for _ in range(200):
+        *premises, questions = " ".join(drawn_line(generator, [Surface(0, 0, 0)])).split(" . ")
+        asked = questions.split(" is ")
+        asked = [asked[0].removeprefix("is "), *asked[1:]]
+        known = [read(p) for p in premises]
+        for one in asked:
+            name, word, _, told = one.split()
+            assert told == answer(known, name, word)
+            counts[told] += 1
+        assert len(asked) <= NUM_QUESTIONS
+    assert set(counts) == set(ANSWERS)
+    assert sum(counts.values()) > 600

@@ -13,9 +13,10 @@ from leray.train import text
 from leray.train.text import SPLITS, Document, pieces, read_documents, read_texts
 from leray.train.tokens import (
     SEPARATOR,
+    Answers,
     Batches,
-    Endings,
     Vocabulary,
+    question_mark,
     streams_of,
     token_files,
     vocabulary_of,
@@ -174,48 +175,61 @@ def test_a_pass_takes_every_window_once():
 
 
 def answered():
-    """Documents of words whose last one is the answer, short ones first."""
-    lines = ["a ? b", "a . b ? b", "b . a ? a", "b . b . a ? a"]
+    """Documents of words that ask and answer, short ones first; the last asks twice."""
+    lines = ["a ? b", "a . b ? b", "b . a ? a", "b . b ? b a ? a"]
     documents = [Document(str(i), line) for i, line in enumerate(lines)]
     vocabulary = vocabulary_of("words:9", documents)
-    return vocabulary, *streams_of(vocabulary, documents)[:2]
+    return vocabulary, *streams_of(vocabulary, documents)[:2], question_mark(vocabulary)
 
 
 def test_words_are_tokens_and_unknown_ones_are_one():
-    vocabulary, _, _ = answered()
+    vocabulary, *_ = answered()
     assert vocabulary.size == 6
     assert vocabulary.decode(vocabulary.encode("b . a ?")) == "b . a ?"
     assert vocabulary.encode("c d").tolist() == [1, 1]
 
 
-def test_only_the_answers_of_documents_are_predicted():
+def test_only_what_follows_a_question_is_predicted():
     """In training by the targets, in evaluation by the owner."""
-    vocabulary, stream, starts = answered()
-    inputs, targets = Endings(stream, starts, 7, 64, seed=0).at(3)
-    assert ((targets >= 0).sum(axis=1) == 1).all()
+    vocabulary, stream, starts, question = answered()
+    inputs, targets = Answers(stream, starts, question, 8, 64, seed=0).at(3)
     seen = set()
     for row, target in zip(inputs, targets, strict=True):
-        place = int(target.argmax())
+        places = (target >= 0).nonzero()[0]
         assert row[0] == SEPARATOR
-        seen.add(vocabulary.decode(np.append(row[: place + 1], target[place])))
-    assert seen == {"a ? b", "a . b ? b", "b . a ? a", "b . b . a ? a"}
-    ((inputs, targets, owner),) = windows_of(stream, starts, 7, 9, answers=True)
-    assert (owner >= 0).sum(axis=1).tolist() == [1, 1, 1, 1]
-    assert vocabulary.decode(targets[owner >= 0]) == "b b a a"
-    (_, _, short), *_ = windows_of(stream, starts, 3, 2, answers=True)
+        assert (row[places] == question).all()
+        whole = np.append(row[: places[-1] + 1], target[places[-1]])
+        seen.add((vocabulary.decode(whole), vocabulary.decode(target[places])))
+    assert seen == {
+        ("a ? b", "b"), ("a . b ? b", "b"), ("b . a ? a", "a"), ("b . b ? b a ? a", "b a"),
+    }  # fmt: skip
+    ((inputs, targets, owner),) = windows_of(stream, starts, 8, 9, question=question)
+    assert (owner >= 0).sum(axis=1).tolist() == [1, 1, 1, 2]
+    assert vocabulary.decode(targets[owner >= 0]) == "b b a b a"
+    (_, _, short), *_ = windows_of(stream, starts, 3, 2, question=question)
     assert (short >= 0).sum(axis=1).tolist() == [1, 0]
 
 
+def test_texts_that_ask_nothing():
+    _, stream, starts, question = answered()
+    with pytest.raises(LerayError, match="no document asks a question"):
+        Answers(np.zeros_like(stream), starts, question, 8, 4, seed=0)
+    silent = vocabulary_of("words:9", [Document("0", "a . b")])
+    with pytest.raises(LerayError, match=r"answers are what follows '\?', for which this vocab"):
+        question_mark(silent)
+    assert question_mark(Vocabulary()) == ord("?")
+
+
 def test_documents_come_one_by_one_while_they_grow():
-    _, stream, starts = answered()
-    growing = Endings(stream, starts, 7, 32, seed=0, growing=4)
+    _, stream, starts, question = answered()
+    growing = Answers(stream, starts, question, 8, 32, seed=0, growing=4)
     for step in range(6):
-        longest = max(int(t.argmax()) for t in growing.at(step)[1])
-        assert longest == [2, 4, 4, 6, 6, 6][step]
-    same = Endings(stream, starts, 7, 32, seed=0, growing=4).at(5)
+        longest = int((growing.at(step)[1] >= 0).nonzero()[1].max())
+        assert longest == [2, 4, 4, 7, 7, 7][step]
+    same = Answers(stream, starts, question, 8, 32, seed=0, growing=4).at(5)
     np.testing.assert_array_equal(growing.at(5), same)
-    with pytest.raises(LerayError, match="a document of 7 tokens does not fit the context, 5"):
-        Endings(stream, starts, 5, 4, seed=0)
+    with pytest.raises(LerayError, match="a document of 8 tokens does not fit the context, 5"):
+        Answers(stream, starts, question, 5, 4, seed=0)
 
 
 def test_arguments_are_a_source_of_text(monkeypatch, tmp_path):

@@ -45,6 +45,10 @@ from leray.errors import LerayError, nearest
 CONTENTS = ("nonce", "true", "false")
 
 MAX_DISTRACTORS = 4
+NUM_QUESTIONS = 5
+"""Of a line to train on, while there is room."""
+NUM_WORDS = 64
+"""Of a line to train on, at most."""
 NAMES = ("tom", "ann", "bob", "eve", "sam", "ida", "max", "lea")
 NONCE = tuple(
     a + b
@@ -214,21 +218,31 @@ def drawn_words(
 def drawn_line(
     generator: np.random.Generator, surfaces: Sequence[Surface] = SURFACES
 ) -> tuple[str, ...]:
-    """The words of an example of any form, and its answer, to be trained on.
+    """The words of an example of any form and its answer, then further questions, to train on.
 
-    Half are controls, half of made-up words; up to `MAX_DISTRACTORS` distractors.
+    Half are controls, half of made-up words; up to `MAX_DISTRACTORS` distractors. The further
+    questions, of the same premises and person, ask for any of their properties, also again: that
+    the answer to a question is the one before is learned early, and that words are to be found
+    before with it. So a tenth of the texts do.
     """
     form = tuple(FORMS)[int(generator.integers(len(FORMS)))]
     controls = ("", *FORMS[form].controls)
-    words, own = drawn_words(
+    argument, _ = _drawn(
         form,
         controls[int(generator.integers(2) and generator.integers(1, len(controls)))],
+        ("nonce", "nonce", "true", "false")[int(generator.integers(4))],
+        int(generator.integers(MAX_DISTRACTORS + 1)),
         generator,
-        content=("nonce", "nonce", "true", "false")[int(generator.integers(4))],
-        num_distractors=int(generator.integers(MAX_DISTRACTORS + 1)),
-        surfaces=surfaces,
     )
-    return (*words, own)
+    surface = surfaces[int(generator.integers(len(surfaces)))]
+    properties = sorted({x.word for p in argument.premises for x in literals_of(p)})
+    words = [*_words(argument, surface), argument.answer]
+    for asked in generator.choice(properties, NUM_QUESTIONS - 1).tolist():
+        one = replace(argument, asked=asked)
+        more = [*_question(one, surface).split(), one.answer]
+        if len(words) + len(more) <= NUM_WORDS:
+            words += more
+    return tuple(words)
 
 
 def _check(form: str, control: str, content: str, num_distractors: int) -> None:
@@ -356,9 +370,12 @@ def _exchanged(premise: Premise, place: int, word: str) -> Premise:
 
 def _words(argument: Argument, surface: Surface) -> tuple[str, ...]:
     text = [_said(p, surface) for p in argument.premises]
+    return tuple(" . ".join([*text, _question(argument, surface)]).split())
+
+
+def _question(argument: Argument, surface: Surface) -> str:
     name, asked = argument.name, argument.asked
-    question = f"is {name} {asked} ?" if surface.question == 0 else f"does {asked} hold of {name} ?"
-    return tuple(" . ".join([*text, question]).split())
+    return f"is {name} {asked} ?" if surface.question == 0 else f"does {asked} hold of {name} ?"
 
 
 def _said(premise: Premise, surface: Surface) -> str:

@@ -39,7 +39,7 @@ class LossConfig:
     gluing: float = 0.0
     exactness: float = 0.0
     answers: bool = False
-    """Windows are whole documents, of which only the last token is predicted."""
+    """Windows are whole documents, of which only what follows a question mark is predicted."""
 
     def __post_init__(self) -> None:
         weights = (self.pages, self.gluing, self.exactness)
@@ -73,7 +73,7 @@ def training_loss(
     """What is minimised, and the cross-entropy alone, both in nats a token.
 
     Args:
-        targets: Where only answers count, one a row, and −1 elsewhere.
+        targets: Where only answers count, −1 elsewhere.
     """
     watch: Watch | None = None
     if config.pages or config.gluing:

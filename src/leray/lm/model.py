@@ -257,7 +257,7 @@ class Model(nn.Module):
         """Mean cross-entropy in nats: that of :meth:`forward`, without keeping the logits.
 
         Args:
-            answers: One token a row is predicted; the targets are below 0 elsewhere.
+            answers: Only some tokens are predicted; the targets are −1 elsewhere.
         """
         return self.loss_of(self._stream(tokens, watch), targets, answers=answers)
 
@@ -270,9 +270,8 @@ class Model(nn.Module):
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy in nats of a stream: of the last layer, or of a level before."""
         if answers:
-            row = torch.arange(len(x), device=x.device)
-            place = (targets >= 0).int().argmax(dim=1)
-            x, targets = x[row, place][:, None], targets[row, place][:, None]
+            logits = self.read(x).flatten(0, 1).float()
+            return F.cross_entropy(logits, targets.flatten(), ignore_index=-1)
         x = rms_norm(x).flatten(0, 1)
         return capped_cross_entropy(x, self._classes(), targets.flatten(), CAP)
 

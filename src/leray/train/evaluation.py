@@ -51,7 +51,7 @@ def document_losses(
     context: int,
     max_windows: int | None = None,
     *,
-    answers: bool = False,
+    question: int | None = None,
 ) -> Losses:
     """Every token predicted once, from what its window shows before it.
 
@@ -60,7 +60,7 @@ def document_losses(
 
     Args:
         max_windows: Stop after so many; None for all.
-        answers: Only the last token of every document counts.
+        question: Only what follows this token counts; None for everything.
 
     Cost: one forward pass over the tokens.
     """
@@ -69,7 +69,7 @@ def document_losses(
     nats = np.zeros(len(starts) - 1)
     counts = np.zeros(len(starts) - 1, dtype=np.int64)
     done = 0
-    for inputs, targets, owner in windows_of(tokens, starts, context, sequences, answers=answers):
+    for inputs, targets, owner in windows_of(tokens, starts, context, sequences, question=question):
         if max_windows is not None and done >= max_windows:
             break
         x, y = (torch.from_numpy(a).to(device) for a in (inputs, targets))

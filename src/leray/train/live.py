@@ -21,7 +21,7 @@ from leray.runs.computation import State
 from leray.train.allocator import keep_freed_memory
 from leray.train.configuration import TrainingConfig
 from leray.train.graphs import StepGraph
-from leray.train.tokens import Batches, Endings
+from leray.train.tokens import Answers, Batches
 
 _OWN = local()
 """Of each thread: its model, and what it was made for."""
@@ -76,7 +76,7 @@ class Live:
                 state |= arrays_of(f"moments.{i}.{j}", optimizer.state.get(p, {}))
         return state
 
-    def train_all(self, batches: Batches | Endings, steps: range) -> np.ndarray:
+    def train_all(self, batches: Batches | Answers, steps: range) -> np.ndarray:
         """Make these steps: ``[steps, 2]``, the cross-entropy before each, and its gradient's norm.
 
         Raises:
@@ -96,7 +96,7 @@ class Live:
             self._move()
         return np.array(told)
 
-    def _replayed(self, batches: Batches | Endings, steps: range) -> np.ndarray:
+    def _replayed(self, batches: Batches | Answers, steps: range) -> np.ndarray:
         """As `train_all`, every step one start of a graph; what is not finite is found at the end.
 
         A step of a small model is a thousand kernels, and to start them one by one takes ten times

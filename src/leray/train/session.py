@@ -34,7 +34,7 @@ from leray.train.distributed import (
 )
 from leray.train.evaluation import document_losses
 from leray.train.text import Split, read_texts
-from leray.train.tokens import SEPARATOR, TokenFiles, token_files, vocabulary_size
+from leray.train.tokens import SEPARATOR, TokenFiles, question_mark, token_files, vocabulary_size
 from leray.train.training import Training, check_device, loaded, num_parameters, size_of, weightless
 
 Say = Callable[[str], None]
@@ -147,6 +147,7 @@ def training_of(asked: Asked, config: TrainingConfig, files: TokenFiles) -> Trai
         "seeds": (asked.seed,),
         "tokens": files.splits["train"],
         "starts": files.starts["train"] if config.loss.answers else None,
+        "question": question_mark(files.vocabulary) if config.loss.answers else None,
         "tune": files.splits["tune"],
         "tune_starts": files.starts["tune"],
         "device": asked.device,
@@ -226,8 +227,9 @@ def evaluated(
         num = max(1, int(np.searchsorted(starts, max_tokens, side="right")) - 1)
         starts, sizes = starts[: num + 1], sizes[:num]
     answers = trained.training.get("answers") is True
+    question = question_mark(trained.vocabulary) if answers else None
     found = document_losses(
-        trained.model, files.splits[split], starts, trained.context, answers=answers
+        trained.model, files.splits[split], starts, trained.context, question=question
     )
     return {
         "split": split,

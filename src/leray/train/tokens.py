@@ -30,6 +30,7 @@ from leray.train.text import SPLITS, Document, Split, Texts
 SEPARATOR = 0
 SEPARATOR_TEXT = "<|separator|>"
 UNKNOWN_TEXT = "<|unknown|>"
+QUESTION = "?"
 
 
 @dataclass(frozen=True)
@@ -229,20 +230,37 @@ class Batches:
         return phase + int(order[place]) * self.context
 
 
+def question_mark(vocabulary: Vocabulary) -> int:
+    """The token after which answers are asked for.
+
+    Raises:
+        LerayError: The vocabulary has not one for it.
+    """
+    found = vocabulary.encode(QUESTION)
+    if len(found) != 1 or vocabulary.decode(found) != QUESTION:
+        raise LerayError(
+            f"answers are what follows {QUESTION!r}, for which this vocabulary has no token: give "
+            "a text with questions, or leave answers out of [loss]"
+        )
+    return int(found[0])
+
+
 @dataclass(frozen=True)
-class Endings:
-    """Batches of whole documents, of which only the last token is predicted.
+class Answers:
+    """Batches of whole documents, of which only what follows a question mark is predicted.
 
     A step's documents follow from the seed and the step's number: drawn from all, or for the first
     ``growing`` steps from the first ones, a number that grows with the step.
 
     Raises:
-        LerayError: A document is longer than a window.
+        LerayError: A document is longer than a window, or none has a question.
     """
 
     tokens: np.ndarray
     starts: np.ndarray
     """Where each document begins, and the end."""
+    question: int
+    """The token of a question mark."""
     context: int
     num_sequences: int
     seed: int
@@ -255,21 +273,22 @@ class Endings:
                 f"a document of {longest:,} tokens does not fit the context, {self.context:,}: "
                 "answers are asked of whole documents; give a longer context"
             )
+        if not (self.tokens == self.question).any():
+            raise LerayError("no document asks a question: leave answers out of [loss]")
 
     def at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """``[sequences, context]`` each, int64; targets are −1 but at the last token of each."""
+        """``[sequences, context]`` each, int64; targets are −1 but behind question marks."""
         num = len(self.starts) - 1
         known = min(num, -(-num * (step + 1) // self.growing)) if self.growing else num
         drawn = np.random.default_rng([self.seed % 2**63, step]).integers(
             known, size=self.num_sequences
         )
         rows = np.zeros((self.num_sequences, self.context + 1), dtype=np.int64)
-        targets = np.full((self.num_sequences, self.context), -1, dtype=np.int64)
         for i, d in enumerate(drawn):
             found = self.tokens[self.starts[d] : self.starts[d + 1]]
             rows[i, : len(found)] = found
-            targets[i, len(found) - 2] = found[-1]
-        return rows[:, :-1], targets
+        inputs, following = rows[:, :-1], rows[:, 1:]
+        return inputs, np.where(inputs == self.question, following, -1)
 
 
 def windows_of(
@@ -278,13 +297,12 @@ def windows_of(
     context: int,
     num_sequences: int,
     *,
-    answers: bool = False,
+    question: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """All documents in windows of ``context`` that follow each other, from each one's beginning.
 
     Yields (inputs, targets, documents), ``[sequences, context]``; where a window is longer than
-    what is left of its document, the document is −1; where only answers count, everywhere but at
-    the last token of a document.
+    what is left of its document, the document is −1; with a ``question``, everywhere but behind it.
     """
     places = [
         (d, at)
@@ -298,10 +316,9 @@ def windows_of(
         for i, (d, at) in enumerate(part):
             found = tokens[at : min(at + context + 1, int(starts[d + 1]))]
             rows[i, : len(found)] = found
-            if not answers:
-                owner[i, : len(found) - 1] = d
-            elif at + len(found) == int(starts[d + 1]):
-                owner[i, len(found) - 2] = d
+            owner[i, : len(found) - 1] = d
+        if question is not None:
+            owner[rows[:, :-1] != question] = -1
         yield rows[:, :-1], rows[:, 1:], owner
 
 

@@ -23,7 +23,7 @@ from leray.train.configuration import TrainingConfig
 from leray.train.evaluation import Losses, document_losses, level_losses
 from leray.train.graphs import own_stream
 from leray.train.live import Live, arrays_of, live_model, tensor_of
-from leray.train.tokens import Batches, Endings
+from leray.train.tokens import Answers, Batches
 
 TUNE_WINDOWS = 48
 """How many windows of the tuning split are read at every interval."""
@@ -59,7 +59,8 @@ class Training:
     Args:
         configs: What is trained, and how: one shard each, of equally many steps and intervals.
         seeds: Of the shards: equal seeds see equal batches, whatever the model.
-        tokens: The training split; ``starts``: where its documents begin, if only answers count.
+        tokens: The training split; if only answers count, ``starts``: where its documents begin,
+            and ``question``: the token of a question mark.
         tune: The tuning split, and where its documents begin.
         report: Documents whose losses are read once, after the last step, where they begin, and
             how many windows of them are read (None for all).
@@ -82,6 +83,7 @@ class Training:
     given_from: str = field(default="", metadata={"added": True})
     name: str = "training"
     starts: np.ndarray | None = field(default=None, metadata={"added": True})
+    question: int | None = field(default=None, metadata={"added": True})
 
     def __post_init__(self) -> None:
         if self.given and not self.given_from:
@@ -129,14 +131,19 @@ class Training:
     def _interval(self, live: Live, step_index: int, seed: int) -> Samples:
         """The steps of an interval, and what is measured after them."""
         config = live.config
-        s, data, answers = config.schedule, config.data, config.loss.answers
+        s, data = config.schedule, config.data
         batches = self.batches(config, seed)
         first = step_index * s.interval
         steps = range(first, min(first + s.interval, s.num_steps))
         told = live.train_all(batches, steps)
         live.open_windows()  # what is measured, and kept, sees all that it may
         tune = document_losses(
-            live.model, self.tune, self.tune_starts, data.context, TUNE_WINDOWS, answers=answers
+            live.model,
+            self.tune,
+            self.tune_starts,
+            data.context,
+            TUNE_WINDOWS,
+            question=self.question,
         )
         samples = {"loss": told[:, 0], "norm": told[:, 1], "tune": np.array([tune.mean])}
         if config.loss.pages:
@@ -155,19 +162,28 @@ class Training:
                 self.report_starts,
                 data.context,
                 self.report_windows,
-                answers=answers,
+                question=self.question,
             )
             samples |= {"report_nats": read.nats, "report_tokens": read.counts}
         return samples
 
-    def batches(self, config: TrainingConfig, seed: int) -> Batches | Endings:
+    def batches(self, config: TrainingConfig, seed: int) -> Batches | Answers:
         """Of all the text, or of documents whose ends are asked for."""
         data = config.data
         if not config.loss.answers:
             return Batches(self.tokens, data.context, data.num_sequences, seed)
         assert self.starts is not None, "documents have beginnings"
+        assert self.question is not None, "answers follow questions"
         growing = round(data.growing * config.schedule.num_steps)
-        return Endings(self.tokens, self.starts, data.context, data.num_sequences, seed, growing)
+        return Answers(
+            self.tokens,
+            self.starts,
+            self.question,
+            data.context,
+            data.num_sequences,
+            seed,
+            growing,
+        )
 
     def live(self, config: TrainingConfig) -> Live:
         """What makes the steps of a shard."""
