@@ -53,6 +53,13 @@ COMMANDS = {
         "Does sheaf structure make a language model better? Train, compare, judge the claims.",
         "leray study architecture --text ../shared/data/text/wikitext2.*.txt",
     ),
+    "study canaries": Command(
+        "Studies",
+        "leray.commands.canaries",
+        "StudyCanaries",
+        "Break models that go on learning, undo only what broke them, judge what is kept.",
+        "leray study canaries --preset quick",
+    ),
     "circuits find": Command(
         "Circuits",
         "leray.commands.circuits",

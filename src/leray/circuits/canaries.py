@@ -38,7 +38,7 @@ from leray.errors import LerayError
 
 BETS = (0.1, 0.2, 0.4, 0.8)
 """f: the best of them is near (q − μ)/(1 − μ) where a share q fails."""
-SAFE = 0.5
+SAFE = 0.25
 """m*, as a share of the mean margin at the start."""
 
 

@@ -1,13 +1,17 @@
 """Six ways in which training breaks, planted to see whether they are found.
 
-| kind | what happens | length |
-|---|---|---|
-| labels | the answers of whole batches are exchanged for wrong ones | some steps |
-| rate | the learning rate is many times too large | some steps |
-| corruption | noise is written into the weights of one module | at once |
-| sign | the gradient's sign is turned | some steps |
-| moments | the optimisers' moments are replaced by old and far larger ones | at once |
-| poison | batches have one capability's inputs only, with wrong answers | some steps |
+| kind | what happens |
+|---|---|
+| labels | the answers of whole batches are exchanged for wrong ones |
+| rate | the learning rate is many times too large |
+| corruption | noise is written into the weights of one module |
+| sign | the gradient's sign is turned |
+| moments | the optimisers' moments are replaced by old and far larger ones |
+| poison | batches have one capability's inputs only, with wrong answers |
+
+Muon and Adam go equally far whatever the gradient's size, so that a few wrong batches among good
+ones do little: momentum outvotes them, and they are no fault. Steps on wrong batches and up the
+gradient are therefore ``strength`` times as long, as those of rate are.
 """
 
 from __future__ import annotations
@@ -33,8 +37,8 @@ class Fault:
 
     Args:
         start: The first step that it touches, from 0; ``length``: how many.
-        strength: Of rate, the factor; of corruption, the noise in standard deviations of each
-            matrix; of moments, the factor on the old ones.
+        strength: Of corruption, the noise in standard deviations of each matrix; of moments, the
+            factor on the old ones; of the others, on the learning rate.
         target: Of corruption the module, of poison the capability.
     """
 
@@ -58,7 +62,7 @@ class Fault:
         return self.kind in ("labels", "poison")
 
 
-def wrong_answers(targets: Int[Tensor, "b t"], choices: Sequence[int]) -> Int[Tensor, "b t"]:
+def wrong_answers(targets: Int[Tensor, "*b"], choices: Sequence[int]) -> Int[Tensor, "*b"]:
     """Every answer the next of the choices; what is no answer stays.
 
     >>> wrong_answers(torch.tensor([[-1, 5, 9]]), (5, 7, 9)).tolist()
@@ -100,7 +104,7 @@ class Injected:
             for p in self.model.parameters():
                 if p.grad is not None:
                     p.grad.neg_()
-        if fault.kind == "rate":
+        if fault.kind not in ("corruption", "moments"):
             self._rates = [g["lr"] for o in self.optimizers for g in o.param_groups]
             for o in self.optimizers:
                 for group in o.param_groups:

@@ -216,22 +216,27 @@ def drawn_words(
 
 
 def drawn_line(
-    generator: np.random.Generator, surfaces: Sequence[Surface] = SURFACES
+    generator: np.random.Generator,
+    surfaces: Sequence[Surface] = SURFACES,
+    *,
+    forms: Sequence[str] = tuple(FORMS),
+    contents: Sequence[str] = ("nonce", "nonce", "true", "false"),
+    max_distractors: int = MAX_DISTRACTORS,
 ) -> tuple[str, ...]:
-    """The words of an example of any form and its answer, then further questions, to train on.
+    """The words of an example of these forms and its answer, then further questions, to train on.
 
     Half are controls, half of made-up words; up to `MAX_DISTRACTORS` distractors. The further
     questions, of the same premises and person, ask for any of their properties, also again: that
     the answer to a question is the one before is learned early, and that words are to be found
     before with it. So a tenth of the texts do.
     """
-    form = tuple(FORMS)[int(generator.integers(len(FORMS)))]
+    form = forms[int(generator.integers(len(forms)))]
     controls = ("", *FORMS[form].controls)
     argument, _ = _drawn(
         form,
         controls[int(generator.integers(2) and generator.integers(1, len(controls)))],
-        ("nonce", "nonce", "true", "false")[int(generator.integers(4))],
-        int(generator.integers(MAX_DISTRACTORS + 1)),
+        contents[int(generator.integers(len(contents)))],
+        int(generator.integers(max_distractors + 1)),
         generator,
     )
     surface = surfaces[int(generator.integers(len(surfaces)))]

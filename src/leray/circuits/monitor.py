@@ -9,7 +9,7 @@ It stands in the optimisers' place::
             alarm = watched.step()
 
 After every step the weights go into a ring (:mod:`leray.circuits.updates`); after every
-``interval`` of them a few canaries of each capability are drawn and bet on, more of them where
+``interval`` of them a few canaries of each capability are drawn and bet on, and more of them where
 these speak against it (:mod:`leray.circuits.canaries`). Where a capability is broken, the updates
 that did it are found and undone (:mod:`leray.circuits.rollback`), and the optimisers remember what
 they did at the last check before the oldest of them. They are not given the guilty steps' part
@@ -49,13 +49,13 @@ class MonitorConfig:
     """Steps between checks."""
     level: float = 0.01
     """The chance of any false alarm in a whole run."""
-    tolerance: float = 0.1
+    tolerance: float = 0.15
     """How much a capability's mean failure may rise."""
     num_drawn: int = 16
     """Canaries of each capability at a check; as many again where they speak against it."""
-    num_draws: int = 16
-    """The most draws at a check."""
-    num_groups: int = 16
+    num_draws: int = 128
+    """The most such draws more at a check."""
+    num_groups: int = 12
     """Updates in the ring."""
     steps_a_group: int = 1
     share: float = 0.1
@@ -91,6 +91,8 @@ class Alarm:
     by_part: Float[Tensor, "parts capabilities"]
     """What taking back each part of the culprits alone gives back of a capability's loss, 0 to 1;
     0 where it lost nothing."""
+    weight: Float[np.ndarray, " parts"]
+    """The parts' shares of what the culprits moved."""
 
     @property
     def undone(self) -> tuple[tuple[int, int], ...]:
@@ -204,64 +206,64 @@ class Monitor:
 
     @torch.no_grad()
     def _broken(self) -> list[int]:
+        """A few canaries of each; where they speak against it, the whole pool is read once, and
+        where it does so too, more are drawn from it."""
         self.betting.begin()
-        seen: list[list[np.ndarray]] = [[] for _ in self.names]
-        asked = list(range(len(self.names)))
-        for _ in range(self.config.num_draws):
-            found = self._drawn(asked)
-            for k in asked:
-                seen[k].append(found[k])
-            gained = {k: self.betting.read(k, found[k]) for k in asked}
-            over = self.betting.evidence >= self.betting.limit
-            asked = [k for k in asked if gained[k] > 0 and not over[k]]
-            if not asked or over.any():
-                break
-        self.history.append(np.array([np.concatenate(x).mean() for x in seen]))
+        n, draw = self.config.num_drawn, self._generator
+        drawn = [draw.integers(len(self.canaries[name]), size=n) for name in self.names]
+        found = self._failures(dict(zip(self.names, drawn, strict=True)))
+        self.history.append(np.array([x.mean() for x in found]))
+        suspected = [k for k, x in enumerate(found) if self.betting.read(k, x) > 0]
+        if suspected and not self.betting.broken():
+            pools = [self.names[k] for k in suspected]
+            every = {name: np.arange(len(self.canaries[name])) for name in pools}
+            for k, pool in zip(suspected, self._failures(every), strict=True):
+                for _ in range(self.config.num_draws):
+                    if pool.mean() <= self.betting.bounds[k] or k in self.betting.broken():
+                        break
+                    self.betting.read(k, draw.choice(pool, size=n))
         return self.betting.broken()
 
-    def _drawn(self, asked: Sequence[int]) -> dict[int, np.ndarray]:
-        """Failures of canaries drawn with replacement, of these capabilities."""
-        n, drawn = self.config.num_drawn, []
-        for k in asked:
-            tests = self.canaries[self.names[k]]
-            rows = torch.from_numpy(self._generator.integers(len(tests), size=n))
-            drawn.append(tests.taken(rows.to(tests.inputs.device)))
-        pieces = margins(self.model, joined(drawn)).split(n)
-        return {
-            k: failures(m, self.limits.safe[self.names[k]]).double().cpu().numpy()
-            for k, m in zip(asked, pieces, strict=True)
-        }
+    def _failures(self, rows: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Of these canaries of some capabilities, in one pass."""
+        device = self.flat.parameters[0].device
+        tests = [self.canaries[n].taken(torch.from_numpy(r).to(device)) for n, r in rows.items()]
+        pieces = margins(self.model, joined(tests)).split([len(t) for t in tests])
+        return [
+            failures(m, self.limits.safe[name]).double().cpu().numpy()
+            for name, m in zip(rows, pieces, strict=True)
+        ]
 
     def _undo(self, broken: Sequence[int]) -> Alarm:
-        updates, before = self.ring.updates(), self.ring.weights(0).clone()
+        held = self.ring.held()
         ends = self.ring.ends
-        culprits = find_culprits(self.bench, before, updates, broken, self.config.tolerance / 2)
+        culprits = find_culprits(self.bench, held, broken, self.config.tolerance)
         first = ends[culprits.groups[0]]
         kept = self.ring.moments_before(first)
         if kept is not None:
             restore_moments(self.optimizers, kept.moments)
         self.ring.forget_after(first)
-        by_part = self._by_part(culprits, updates)
-        moved = updates[list(culprits.groups)].sum(dim=0)
+        moved = held.diff(dim=0)[list(culprits.groups)].sum(dim=0)
+        by_part = self._by_part(culprits, held[-1], moved)
         self.flat.write(culprits.weights)
         size = self.flat.by_part(moved.square()).sqrt()
-        self.dependencies.add(by_part.cpu().numpy(), (size / size.sum()).cpu().numpy())
+        weight = (size / size.sum()).cpu().numpy()
+        self.dependencies.add(by_part.cpu().numpy(), weight)
         self.guarded.add(culprits, moved)
         self.ring.restart()
         self.betting.restart()
         steps = tuple(pairwise(ends))
         names = tuple(self.names[k] for k in broken)
-        alarm = Alarm(self.ring.step, steps, names, self.flat.parts, culprits, by_part)
+        alarm = Alarm(self.ring.step, steps, names, self.flat.parts, culprits, by_part, weight)
         self.alarms.append(alarm)
         return alarm
 
-    def _by_part(self, culprits: Culprits, updates: Tensor) -> Float[Tensor, "parts capabilities"]:
-        """What each part of the culprits alone gives back, of what all of them do."""
-        now = self.ring.weights(-1)
-        moved = updates[list(culprits.groups)].sum(dim=0)
-        rows = []
-        for p in range(len(self.flat.parts)):
-            rows.append(self.bench.failing(now - moved * (self.flat.part_of == p)))
+    def _by_part(
+        self, culprits: Culprits, now: Tensor, moved: Tensor
+    ) -> Float[Tensor, "parts capabilities"]:
+        """What taking back each part of what the culprits moved gives back."""
+        parts = range(len(self.flat.parts))
+        rows = [self.bench.failing(now - moved * (self.flat.part_of == p)) for p in parts]
         gone = culprits.now - culprits.before
         back = (culprits.now - torch.stack(rows)) / gone
         lost = gone > self.config.tolerance / 2

@@ -10,7 +10,8 @@ over the capabilities k that are broken; since the updates add up to the line, a
 the loss. F is taken without its upper end, so that a wrong answer still has a gradient.
 
 Blame only says where to look. Updates are taken back, w − Σ Δ, most blamed first: the fewest that
-bring every capability to within ``slack`` of its failure before (doubling, then bisection), less
+bring every capability to its failure before, or to what is allowed where that was more, but for a
+fifth of the tolerance (doubling, then bisection), less
 those without which it holds as well. Where no choice by blame does, all from the most blamed group
 on are taken back, then all. One part alone is taken back where that does as much as all of them.
 
@@ -31,8 +32,10 @@ from torch import Tensor, nn
 from leray.circuits.canaries import Canaries, Limits, failures, joined, margins
 from leray.circuits.updates import Flat
 
-NUM_POINTS = 12
+NUM_POINTS = 8
 """Of the midpoint rule along the line."""
+SLACK = 0.2
+"""How far from restored is restored, in tolerances: steps before had their ups and downs too."""
 FINE = 0.01
 """How much worse one part alone may be than all."""
 
@@ -49,7 +52,7 @@ class Culprits:
         way: ``blamed``, ``since`` (all from the most blamed group on) or ``all``.
         before, now, after: Mean failure of every capability before the oldest group, when it was
             found broken, and afterwards.
-        weights: With these taken back.
+        weights: With these taken back; ``taken``: what they had added.
         tried: How often updates were taken back to see.
     """
 
@@ -62,6 +65,7 @@ class Culprits:
     now: Float[Tensor, " capabilities"]
     after: Float[Tensor, " capabilities"]
     weights: Float[Tensor, " size"]
+    taken: Float[Tensor, " size"]
     tried: int
 
     @property
@@ -77,10 +81,14 @@ class Bench:
         self, model: nn.Module, flat: Flat, canaries: Mapping[str, Canaries], limits: Limits
     ) -> None:
         self.model, self.flat = model, flat
-        self.tests = joined(list(canaries.values()))
+        self.canaries = list(canaries.values())
+        self.tests = joined(self.canaries)
         self.sizes = [len(c) for c in canaries.values()]
         like = flat.parameters[0]
-        self.safe = torch.tensor(list(limits.safe.values()), dtype=like.dtype, device=like.device)
+        self.safe, self.start = (
+            torch.tensor(list(x.values()), dtype=like.dtype, device=like.device)
+            for x in (limits.safe, limits.start)
+        )
         self.tried = 0
 
     @torch.no_grad()
@@ -96,29 +104,31 @@ class Bench:
     ) -> Float[Tensor, " size"]:
         """Of the failures of these capabilities, without an upper end."""
         self.flat.write(weights)
-        pieces = margins(self.model, self.tests).split(self.sizes)
-        loss = torch.stack([(1 - pieces[k] / self.safe[k]).relu().mean() for k in of]).sum()
+        found = margins(self.model, joined([self.canaries[k] for k in of]))
+        pieces = zip(of, found.split([self.sizes[k] for k in of]), strict=True)
+        loss = torch.stack([(1 - m / self.safe[k]).relu().mean() for k, m in pieces]).sum()
         return self.flat.gradient(loss).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def find_culprits(
     bench: Bench,
-    before: Float[Tensor, " size"],
-    updates: Float[Tensor, "groups size"],
+    held: Float[Tensor, "ends size"],
     broken: Sequence[int],
-    slack: float,
+    tolerance: float,
 ) -> Culprits:
     """The updates that must be taken back; the bench's model is left with them taken back.
 
     Args:
-        before: The weights before the oldest update.
+        held: The weights before the oldest update, then after each.
         broken: Capabilities, by their place.
+        tolerance: How much a capability's failure may rise over the start.
     """
-    now = before + updates.sum(dim=0)
+    before, now, updates = held[0], held[-1], held.diff(dim=0)
     were, are = bench.failing(before), bench.failing(now)
     gradient = _mean_gradient(bench, before, now, broken)
     blame = bench.flat.by_part(updates * gradient).nan_to_num(nan=torch.inf)
-    search = _Search(bench, now, updates, were + slack)
+    bound = were.clamp(min=bench.start, max=bench.start + tolerance) + SLACK * tolerance
+    search = _Search(bench, now, updates, bound)
     order = blame.sum(dim=1).argsort(descending=True).tolist()
     groups, way = search.fewest(order), "blamed"
     if groups is None:
@@ -137,7 +147,17 @@ def find_culprits(
             parts, weights, after = one, alone, found
     bench.flat.write(weights)
     return Culprits(
-        blame, gradient, tuple(sorted(groups)), parts, way, were, are, after, weights, bench.tried
+        blame=blame,
+        gradient=gradient,
+        groups=tuple(sorted(groups)),
+        parts=parts,
+        way=way,
+        before=were,
+        now=are,
+        after=after,
+        weights=weights,
+        taken=now - weights,
+        tried=bench.tried,
     )
 
 

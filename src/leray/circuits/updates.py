@@ -140,10 +140,9 @@ class Ring:
         n = len(self._ends)
         return self._slots[(self._last - (n - 1 - index % n)) % len(self._slots)]
 
-    def updates(self, first: int = 0) -> Float[Tensor, "groups size"]:
-        """What each group of steps added, from one on."""
-        held = torch.stack([self.weights(i) for i in range(first, len(self._ends))])
-        return held.diff(dim=0)
+    def held(self) -> Float[Tensor, "ends size"]:
+        """All of them: what each group of steps added is their differences."""
+        return torch.stack([self.weights(i) for i in range(len(self._ends))])
 
     def moments_before(self, step: int) -> Kept | None:
         """The last states that were kept at or before a step."""
