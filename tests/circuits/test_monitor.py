@@ -121,7 +121,7 @@ def test_one_corrupted_module_is_found_and_only_it_is_undone(learned, kind):
     assert alarm.undone == ((21, 22),)
     assert alarm.steps[alarm.culprits.ranked[0]] == (21, 22)
     assert alarm.culprits.parts.tolist() == [True, False]
-    assert monitor.dependencies.edges[0, 0] > 0.9
+    assert monitor.dependencies.edges[0, 0] > 0.3
     assert (monitor.dependencies.edges[:, 1] == 0).all()
     for ours, its in zip(model.b.parameters(), twin.b.parameters(), strict=True):
         assert torch.equal(ours, its)
@@ -188,7 +188,7 @@ def test_a_fault_that_returns_does_less(learned):
             for group in optimizers[0].param_groups:
                 group["lr"] = 0.03
             start = 4 + 4 * i
-            fault = Fault(kind="poison", start=start, length=4)
+            fault = Fault(kind="poison", start=start, length=4, strength=5.0)
             alarms = trained(model, optimizers, monitor, 4, fault, first=start)
             now = alarms[0].culprits.now[0] if alarms else monitor.history[-1][0]
             lost[share, i] = float(now)

@@ -32,11 +32,11 @@ from types import TracebackType
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from leray.circuits.canaries import Betting, Canaries, failures, joined, limits_of, margins
 from leray.circuits.guard import Guarded
-from leray.circuits.rollback import Bench, Culprits, find_culprits
+from leray.circuits.rollback import SLACK, Bench, Culprits, find_culprits
 from leray.circuits.updates import Flat, Ring, restore_moments
 from leray.errors import LerayError
 
@@ -51,7 +51,7 @@ class MonitorConfig:
     """The chance of any false alarm in a whole run."""
     tolerance: float = 0.15
     """How much a capability's mean failure may rise."""
-    num_drawn: int = 16
+    num_drawn: int = 10
     """Canaries of each capability at a check; as many again where they speak against it."""
     num_draws: int = 128
     """The most such draws more at a check."""
@@ -88,11 +88,17 @@ class Alarm:
     broken: tuple[str, ...]
     parts: tuple[str, ...]
     culprits: Culprits
-    by_part: Float[Tensor, "parts capabilities"]
-    """What taking back each part of the culprits alone gives back of a capability's loss, 0 to 1;
-    0 where it lost nothing."""
-    weight: Float[np.ndarray, " parts"]
-    """The parts' shares of what the culprits moved."""
+
+    @property
+    def part(self) -> int | None:
+        """The one part that was undone; None where all were."""
+        found = self.culprits.parts.nonzero().flatten().tolist()
+        return found[0] if len(found) == 1 else None
+
+    @property
+    def lost(self) -> Float[np.ndarray, " capabilities"]:
+        """What was given back to each capability, in mean failure."""
+        return (self.culprits.now - self.culprits.after).clamp(min=0).cpu().numpy()
 
     @property
     def undone(self) -> tuple[tuple[int, int], ...]:
@@ -102,7 +108,8 @@ class Alarm:
 
 @dataclass
 class Dependencies:
-    """Which part's updates hurt which capability, as alarms showed: means over what was undone."""
+    """Which part's updates hurt which capability, and by how much mean failure: the mean over those
+    alarms of which one part was the culprit. The others say nothing of parts."""
 
     parts: tuple[str, ...]
     capabilities: tuple[str, ...]
@@ -113,10 +120,11 @@ class Dependencies:
         shape = len(self.parts), len(self.capabilities)
         self.lost, self.seen = np.zeros(shape), np.zeros(shape)
 
-    def add(self, by_part: np.ndarray, weight: np.ndarray) -> None:
-        """One alarm; parts count by their share of what the culprits moved."""
-        self.lost += weight[:, None] * by_part
-        self.seen += weight[:, None]
+    def add(self, alarm: Alarm) -> None:
+        """One more."""
+        if alarm.part is not None:
+            self.lost[alarm.part] += alarm.lost
+            self.seen[alarm.part] += 1
 
     @property
     def edges(self) -> Float[np.ndarray, "parts capabilities"]:
@@ -167,6 +175,8 @@ class Monitor:
         self.alarms: list[Alarm] = []
         self.history: deque[np.ndarray] = deque(maxlen=1024)
         """Mean failures at the last checks, of the canaries that were drawn."""
+        self._restored: np.ndarray | None = None
+        """At the check behind an alarm: the mean failures that it left."""
         self._generator = np.random.default_rng(seed)
         self.ring.keep(self.optimizers)
 
@@ -196,9 +206,12 @@ class Monitor:
 
     def check(self) -> Alarm | None:
         """Draw canaries; where a capability is broken, undo what broke it."""
+        self.ring.close()
         with _evaluated(self.model):
             broken = self._broken()
-            alarm = self._undo(broken) if broken else None
+            again = [] if broken else self._going_on()
+            alarm = self._undo(broken or again) if broken or again else None
+        self._restored = alarm.culprits.after.cpu().numpy() if alarm and broken else None
         if alarm is None:
             self.guarded.release()
         self.ring.keep(self.optimizers)
@@ -224,6 +237,19 @@ class Monitor:
                     self.betting.read(k, draw.choice(pool, size=n))
         return self.betting.broken()
 
+    @torch.no_grad()
+    def _going_on(self) -> list[int]:
+        """At the check behind an alarm: the capabilities that fall again, on the same canaries.
+
+        A fault that lasts longer than to a check is undone up to there, and what is left of it may
+        be too little to bet on. The bound is that of what was restored.
+        """
+        if self._restored is None:
+            return []
+        found = self.bench.failing(self.ring.weights(-1)).cpu().numpy()
+        over = found > self._restored + SLACK * self.config.tolerance
+        return np.flatnonzero(over).tolist()
+
     def _failures(self, rows: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Of these canaries of some capabilities, in one pass."""
         device = self.flat.parameters[0].device
@@ -244,30 +270,15 @@ class Monitor:
             restore_moments(self.optimizers, kept.moments)
         self.ring.forget_after(first)
         moved = held.diff(dim=0)[list(culprits.groups)].sum(dim=0)
-        by_part = self._by_part(culprits, held[-1], moved)
-        self.flat.write(culprits.weights)
-        size = self.flat.by_part(moved.square()).sqrt()
-        weight = (size / size.sum()).cpu().numpy()
-        self.dependencies.add(by_part.cpu().numpy(), weight)
         self.guarded.add(culprits, moved)
         self.ring.restart()
         self.betting.restart()
         steps = tuple(pairwise(ends))
         names = tuple(self.names[k] for k in broken)
-        alarm = Alarm(self.ring.step, steps, names, self.flat.parts, culprits, by_part, weight)
+        alarm = Alarm(self.ring.step, steps, names, self.flat.parts, culprits)
+        self.dependencies.add(alarm)
         self.alarms.append(alarm)
         return alarm
-
-    def _by_part(
-        self, culprits: Culprits, now: Tensor, moved: Tensor
-    ) -> Float[Tensor, "parts capabilities"]:
-        """What taking back each part of what the culprits moved gives back."""
-        parts = range(len(self.flat.parts))
-        rows = [self.bench.failing(now - moved * (self.flat.part_of == p)) for p in parts]
-        gone = culprits.now - culprits.before
-        back = (culprits.now - torch.stack(rows)) / gone
-        lost = gone > self.config.tolerance / 2
-        return torch.where(lost, back.clamp(0, 1), torch.zeros_like(back))
 
 
 class _evaluated:  # noqa: N801, a context

@@ -122,6 +122,11 @@ class Ring:
         """A step was made."""
         self.step += 1
         if (self.step - self._ends[-1]) >= self.steps_a_group:
+            self.close()
+
+    def close(self) -> None:
+        """The group that is open ends here."""
+        if self.step > self._ends[-1]:
             self._last = (self._last + 1) % len(self._slots)
             self._ends.append(self.step)
             self.flat.read(self._slots[self._last])

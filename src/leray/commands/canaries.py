@@ -16,7 +16,7 @@ class StudyCanaries:
     """Options of `leray study canaries`.
 
     Args:
-        preset: quick (minutes: one base model, 36 faults) or full (three, 216 faults; resumable).
+        preset: quick (minutes: one base model, 36 faults) or full (two, 204 faults; resumable).
         seed: The root of all randomness.
         out: The run's folder, new or empty; by default one below runs/.
         resume: Go on with the run in this folder; its own settings hold.

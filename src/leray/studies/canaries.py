@@ -78,7 +78,7 @@ class Size:
 
 SIZES = {
     "quick": Size(num_bases=1, num_episodes=6),
-    "full": Size(num_bases=3, num_episodes=36),
+    "full": Size(num_bases=2, num_episodes=34),
 }
 
 
@@ -209,8 +209,9 @@ def _samples(episode: Episode, found: Sequence[Found]) -> Samples:
                 "tried": culprits.tried,
             }
         for a in f.alarms:
-            lost += a.weight[:, None] * a.by_part.numpy()
-            seen += a.weight[:, None]
+            if a.part is not None:
+                lost[a.part] += a.lost
+                seen[a.part] += 1
         rows.append(row)
     columns = {k: np.array([r[k] for r in rows]) for k in rows[0]}
     twin = {
