@@ -33,6 +33,7 @@ class StudyCanaries:
 
     def run(self) -> int:
         """Run or resume the study."""
+        from leray.report.canaries_page import publish
         from leray.studies.canaries_session import CanariesRequest, run_canaries
 
         if self.resume is not None:
@@ -46,7 +47,7 @@ class StudyCanaries:
                 )
         request = CanariesRequest(preset=self.preset, seed=self.seed)
         result, folder = run_canaries(
-            request, out=self.out, resume=self.resume, workers=self.workers
+            request, out=self.out, resume=self.resume, workers=self.workers, publish=publish
         )
         if self.json:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))
@@ -76,12 +77,14 @@ def show(result: dict[str, Any], folder: Path) -> None:
         )
         console.print(table)
         console.print(plain(v["note"]), markup=False, style="dim")
-    console.print(f"result: {plain(str(folder / 'result.json'))}", markup=False)
+    console.print(f"report: {plain(str(folder / 'report.html'))}", markup=False)
     sys.stderr.flush()
 
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The table by kind of fault and what else was measured, as text."""
+    from leray.report.canaries_page import share
+
     head = (
         f"{'fault':<11}{'planted':>8}{'broke':>6}{'in time':>20}{'ranked first':>20}"
         f"{'restored':>20}{'kept':>7}{'without':>9}"
@@ -89,31 +92,28 @@ def lines(result: dict[str, Any]) -> list[str]:
     found = [head]
     for row in result["table"]:
         rates = "".join(
-            f"{_share(row[name]):>20}" for name in ("in_time", "ranked_first", "restored")
+            f"{share(row[name]):>20}" for name in ("in_time", "ranked_first", "restored")
         )
-        kept, without = (_number(row["metrics"][k]) for k in ("kept", "kept_without"))
+        kept, without = (_estimate(row["metrics"][k]) for k in ("kept", "kept_without"))
         found.append(
             f"{row['method']:<11}{row['planted']:>8}{row['broke']:>6}{rates}{kept:>7}{without:>9}"
         )
     h, c, d = result["healthy"], result["cost"], result["dependencies"]
     found += [
         "",
-        f"healthy runs with an alarm: {_share(h['runs'])}, {h['checks']:,} checks",
+        f"healthy runs with an alarm: {share(h['runs'])}, {h['checks']:,} checks",
         f"steps take {c['overhead']:+.1%} (quartiles {c['overhead_quartiles'][0]:+.1%}, "
         f"{c['overhead_quartiles'][1]:+.1%}) of the processor's time; the ring holds "
         f"{c['ring_bytes'] / c['weight_bytes']:.1f} times the weights",
-        f"corrupted module named first: {_share(d['module_first'])}; which module hurts which "
+        f"corrupted module named first: {share(d['module_first'])}; which module hurts which "
         f"capability: AUROC {_number(d['auroc'])}",
         "",
     ]
     return found
 
 
-def _share(rate: dict[str, Any] | None) -> str:
-    if rate is None:
-        return "–"
-    low, high = rate["wilson"]
-    return f"{rate['hits']}/{rate['trials']} [{low:.2f}, {high:.2f}]"
+def _estimate(metric: dict[str, Any] | None) -> str:
+    return _number(None if metric is None else metric["estimate"])
 
 
 def _number(value: float | None) -> str:

@@ -19,9 +19,13 @@ class Claims:
 
     def run(self) -> int:
         """Print every claim with what fixes it."""
-        from leray.studies import architecture_claims, claims
+        from leray.studies import architecture_claims, canaries_claims, claims
 
-        ledgers = {"importance": claims.CLAIMS, "architecture": architecture_claims.CLAIMS}
+        ledgers = {
+            "importance": claims.CLAIMS,
+            "architecture": architecture_claims.CLAIMS,
+            "canaries": canaries_claims.CLAIMS,
+        }
         rows = [
             {"study": study, **asdict(c), "hash": c.hash}
             for study, ledger in ledgers.items()

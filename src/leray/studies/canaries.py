@@ -20,7 +20,6 @@ import torch
 from leray.circuits.canaries import limits_of
 from leray.circuits.faults import KINDS, Fault, Injected
 from leray.errors import LerayError, nearest
-from leray.evidence.verdict import Claim
 from leray.lm.config import ModelConfig
 from leray.lm.losses import LossConfig
 from leray.lm.model import Model
@@ -40,20 +39,6 @@ from leray.studies.canaries_episodes import (
 from leray.train.configuration import DataConfig, ScheduleConfig, TrainingConfig
 from leray.train.training import Training
 
-SOURCE = "the structure document: canaries with selective rollback"
-CLAIM = Claim(
-    id="C5",
-    statement="Canaries with selective rollback keep nearly all other progress",
-    source=SOURCE,
-    estimand="share of the progress on new forms (held-out loss, since the episode's start, where "
-    "the last checkpoint lies and a full rollback goes) that is left at the check behind a fault, "
-    "relative to the healthy twin at the same step: mean over those faults of six kinds that broke "
-    "a capability, found or not, then over episodes",
-    direction="greater",
-    null=0.95,
-    margin=0.0,
-    level=0.95,
-)
 NUM_PLANTED = 3
 """Draws of noise in every module, that say what it hurts."""
 

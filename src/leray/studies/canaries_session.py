@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,8 @@ from leray.runs.computation import Samples, configuration
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
-from leray.studies.architecture_rows import verdict_row
+from leray.studies.architecture_rows import interval_row, verdict_row
 from leray.studies.canaries import (
-    CLAIM,
     Episodes,
     Size,
     auroc,
@@ -34,9 +33,12 @@ from leray.studies.canaries import (
     planted_edges,
     size_named,
 )
+from leray.studies.canaries_claims import CLAIM
 from leray.studies.canaries_data import Corpus, corpus
 from leray.studies.canaries_episodes import Episode, parts_of
 from leray.train.training import loaded, num_parameters
+
+Publish = Callable[[RunFolder, dict[str, Any]], None]
 
 MOST_LISTED = 20
 """Episodes up to which all sign patterns are listed."""
@@ -66,7 +68,12 @@ class CanariesRequest:
 
 
 def run_canaries(
-    request: CanariesRequest, *, out: Path | None, resume: Path | None, workers: int | None
+    request: CanariesRequest,
+    *,
+    out: Path | None,
+    resume: Path | None,
+    workers: int | None,
+    publish: Publish,
 ) -> tuple[dict[str, Any], Path]:
     """Run the study, or go on with one; returns its result as JSON has it, and its folder.
 
@@ -87,6 +94,7 @@ def run_canaries(
         folder = RunFolder.create(out, "canaries", asdict(request))
     with folder, kept_workers():
         result = _run(request, size, folder, workers or len(os.sched_getaffinity(0)))
+        publish(folder, result)
     return result, folder.path
 
 
@@ -155,7 +163,8 @@ _COLUMNS = (
 def _verdict(found: Sequence[Samples], size: Size) -> Verdict:
     """On the mean over episodes of what faults that broke a capability left of the progress."""
     tolerance = size.episode.monitor.tolerance
-    means = [f["kept"][f["harm"] > tolerance].mean() for f in found if _any(f, tolerance)]
+    broken = [f for f in found if (f["harm"] > tolerance).any()]
+    means = [f["kept"][f["harm"] > tolerance].mean() for f in broken]
     told = {
         "data": f"logicstream, {size.num_bases} base models, {len(found)} episodes",
         "seen": False,
@@ -175,12 +184,8 @@ def _verdict(found: Sequence[Samples], size: Size) -> Verdict:
         p_value=sign_flip_p_value(values - CLAIM.null) if few else None,
         p_value_is="two-sided sign flips of the difference to .95 over episodes",
         note="a full rollback to the episode's start keeps 0 by definition; without any rollback "
-        f"{np.mean([f['kept_damaged'][f['harm'] > tolerance].mean() for f in found]):.2f}",
+        f"{np.mean([f['kept_damaged'][f['harm'] > tolerance].mean() for f in broken]):.2f}",
     )
-
-
-def _any(f: Samples, tolerance: float) -> bool:
-    return bool((f["harm"] > tolerance).any())
 
 
 def table(found: Sequence[Samples], size: Size) -> list[dict[str, Any]]:
@@ -211,9 +216,8 @@ def table(found: Sequence[Samples], size: Size) -> list[dict[str, Any]]:
                 "restored": _rate(every["left"][broke] <= tolerance),
                 "healthy_undone": _mean(every["undone_healthy"][caught]),
                 "metrics": {
-                    "kept": _mean(every["kept"][broke]),
-                    "kept_without": _mean(every["kept_damaged"][broke]),
-                    "kept_median": _median(every["kept"][broke]),
+                    what: _by_episode(found, column, tolerance, name)
+                    for what, column in (("kept", "kept"), ("kept_without", "kept_damaged"))
                 },
             }
         )
@@ -231,8 +235,20 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _median(values: np.ndarray) -> float | None:
-    return float(np.median(values)) if len(values) else None
+def _by_episode(
+    found: Sequence[Samples], column: str, tolerance: float, kind: str
+) -> dict[str, Any] | None:
+    """The mean over episodes of their faults of a kind, or of all, that broke a capability."""
+    values = []
+    for f in found:
+        mine = f["harm"] > tolerance
+        if kind != "all":
+            mine = mine & (f["kind"] == KINDS.index(kind))
+        values += [f[column][mine].mean()] if mine.any() else []
+    if not values:
+        return None
+    interval = t_interval(np.array(values), CLAIM.level)
+    return interval_row(replace(interval, kind="Student's t over episodes"))
 
 
 def healthy(found: Sequence[Samples]) -> dict[str, Any]:
