@@ -130,6 +130,18 @@ def test_one_corrupted_module_is_found_and_only_it_is_undone(learned, kind):
     assert right[1] > right[0] - 0.03
 
 
+def test_what_was_learned_of_modules_is_what_was_planted(learned):
+    """Noise in one tower, later in the other: each hurts its own capability and no other."""
+    model, optimizers, monitor = watched(learned, "adamw", steps_a_group=3, interval=6)
+    first = trained(model, optimizers, monitor, 24, FAULT)
+    other = Fault(kind="corruption", start=45, strength=5.0, target="b")
+    second = trained(model, optimizers, monitor, 24, other, first=24)
+    assert [a.undone for a in first + second] == [((21, 24),), ((45, 48),)]
+    edges = monitor.dependencies.edges
+    assert min(edges[0, 0], edges[1, 1]) > 0.3
+    assert max(edges[0, 1], edges[1, 0]) < 0.05
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_fault_changes_what_it_should(learned, kind):
     """Against the twin: weights differ once the fault has begun, and not before."""

@@ -124,6 +124,7 @@ def find_culprits(
         tolerance: How much a capability's failure may rise over the start.
     """
     before, now, updates = held[0], held[-1], held.diff(dim=0)
+    bench.tried = 0
     were, are = bench.failing(before), bench.failing(now)
     gradient = _mean_gradient(bench, before, now, broken)
     blame = bench.flat.by_part(updates * gradient).nan_to_num(nan=torch.inf)

@@ -87,16 +87,16 @@ def lines(result: dict[str, Any]) -> list[str]:
 
     head = (
         f"{'fault':<11}{'planted':>8}{'broke':>6}{'in time':>20}{'ranked first':>20}"
-        f"{'restored':>20}{'kept':>7}{'without':>9}"
+        f"{'restored':>20}{'kept':>7}{'check':>7}{'without':>9}"
     )
     found = [head]
     for row in result["table"]:
         rates = "".join(
             f"{share(row[name]):>20}" for name in ("in_time", "ranked_first", "restored")
         )
-        kept, without = (_estimate(row["metrics"][k]) for k in ("kept", "kept_without"))
+        kept, check, without = (_estimate(m) for m in _kept(row))
         found.append(
-            f"{row['method']:<11}{row['planted']:>8}{row['broke']:>6}{rates}{kept:>7}{without:>9}"
+            f"{row['method']:<11}{row['planted']:>8}{row['broke']:>6}{rates}{kept:>7}{check:>7}{without:>9}"
         )
     h, c, d = result["healthy"], result["cost"], result["dependencies"]
     found += [
@@ -110,6 +110,11 @@ def lines(result: dict[str, Any]) -> list[str]:
         "",
     ]
     return found
+
+
+def _kept(row: dict[str, Any]) -> list[dict[str, Any] | None]:
+    """With what was undone, by going back to the last check before the fault, by doing nothing."""
+    return [row["metrics"][k] for k in ("kept", "kept_last_check", "kept_without")]
 
 
 def _estimate(metric: dict[str, Any] | None) -> str:

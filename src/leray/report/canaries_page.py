@@ -71,7 +71,8 @@ def verdict_cells(v: dict[str, Any]) -> list[str]:
 
 def fault_cells(row: dict[str, Any]) -> list[str]:
     """A kind of fault as text."""
-    kept, without = row["metrics"]["kept"], row["metrics"]["kept_without"]
+    kept = row["metrics"]["kept"]
+    others = [row["metrics"][k] for k in ("kept_last_check", "kept_without")]
     return [
         row["method"],
         str(row["planted"]),
@@ -79,7 +80,7 @@ def fault_cells(row: dict[str, Any]) -> list[str]:
         *(share(row[name]) for name in ("in_time", "ranked_first", "restored")),
         numbers.decimal(None if kept is None else kept["estimate"]),
         numbers.between(None if kept is None else kept["interval"]),
-        numbers.decimal(None if without is None else without["estimate"]),
+        *(numbers.decimal(None if x is None else x["estimate"]) for x in others),
     ]
 
 

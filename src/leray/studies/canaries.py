@@ -168,6 +168,8 @@ def _samples(episode: Episode, found: Sequence[Found]) -> Samples:
             "left": f.left,
             "kept": (start - f.loss) / (start - episode.losses[f.end]),
             "kept_damaged": (start - f.damaged) / (start - episode.losses[f.measured]),
+            "kept_before": (start - episode.losses[fault.start // interval * interval])
+            / (start - episode.losses[f.end]),
             "found": alarm is not None,
             "in_time": alarm is not None and alarm.step <= -(-ends // interval) * interval,
             "ranked": False,

@@ -155,8 +155,8 @@ def _run(request: CanariesRequest, size: Size, folder: RunFolder, workers: int) 
 
 
 _COLUMNS = (
-    "kind", "start", "end", "harm", "left", "kept", "kept_damaged", "found", "in_time", "ranked",
-    "part", "undone", "undone_healthy", "all", "tried",
+    "kind", "start", "end", "harm", "left", "kept", "kept_damaged", "kept_before", "found",
+    "in_time", "ranked", "part", "undone", "undone_healthy", "all", "tried",
 )  # fmt: skip
 
 
@@ -217,7 +217,11 @@ def table(found: Sequence[Samples], size: Size) -> list[dict[str, Any]]:
                 "healthy_undone": _mean(every["undone_healthy"][caught]),
                 "metrics": {
                     what: _by_episode(found, column, tolerance, name)
-                    for what, column in (("kept", "kept"), ("kept_without", "kept_damaged"))
+                    for what, column in (
+                        ("kept", "kept"),
+                        ("kept_without", "kept_damaged"),
+                        ("kept_last_check", "kept_before"),
+                    )
                 },
             }
         )
