@@ -1,8 +1,8 @@
 """Episodes of the canary study: a model that has learned goes on learning, and something breaks.
 
-An episode is a run of some steps on old and new forms in equal parts, watched by a monitor and
-healthy: its **twin**. At its beginning the new forms' held-out loss is L₀; the last checkpoint lies
-there, and a full rollback goes back to it. Where a fault is to begin, model, optimisers and monitor
+An episode is a run of some steps on old forms and some new ones, watched by a monitor and healthy:
+its **twin**. At its beginning the new forms' held-out loss is L₀; the last checkpoint lies there,
+and a full rollback goes back to it. Where a fault is to begin, model, optimisers and monitor
 are copied, and the copy goes on with the same batches and the fault, to the first check behind its
 end, or one interval further where nothing was found by then. There, with the twin at the same step,
 
@@ -32,12 +32,12 @@ from leray.runs.seeds import Key
 from leray.studies.canaries_data import CHOICES, KNOWN, Corpus, targets_of
 
 STRENGTHS = {
-    "labels": (3, 16.0),
-    "rate": (2, 40.0),
+    "labels": (3, 32.0),
+    "rate": (2, 80.0),
     "corruption": (1, 1.5),
-    "sign": (3, 16.0),
-    "moments": (1, 60.0),
-    "poison": (3, 16.0),
+    "sign": (3, 32.0),
+    "moments": (1, 120.0),
+    "poison": (3, 32.0),
 }
 """Of each kind, how many steps and how strong: so that most of them break a capability, as seeds
 that are not reported showed."""
@@ -49,15 +49,18 @@ class EpisodeConfig:
 
     Args:
         num_steps: Of the twin; ``first``: before which step no fault begins.
-        num_sequences: A step, half of them of new forms.
+        num_sequences: A step, ``num_new`` of them of new forms.
+        warm_steps: In which the rate rises; the base ended with a rate of 0.
         old: After how many steps the moments are kept that one kind of fault replays.
     """
 
     num_steps: int = 84
     first: int = 60
     num_sequences: int = 48
-    matrix_rate: float = 0.004
-    rate: float = 0.001
+    num_new: int = 12
+    warm_steps: int = 16
+    matrix_rate: float = 0.002
+    rate: float = 0.0005
     old: int = 2
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
@@ -178,7 +181,7 @@ class Episode:
         fault = None if injected is None else injected.fault
         inputs, targets = self._batch(k, fault)
         c, monitor = self.config, run.monitor
-        warm = min(1.0, (k + 1) / 4)
+        warm = min(1.0, (k + 1) / c.warm_steps)
         for optimizer, base in zip(run.optimizers, (c.rate, c.matrix_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = base * warm
@@ -198,12 +201,13 @@ class Episode:
 
     def _batch(self, k: int, fault: Fault | None) -> tuple[Tensor, Tensor]:
         draw = self.key.child("batches").child(k).generator()
-        half = self.config.num_sequences // 2
+        num, new = self.config.num_sequences, self.config.num_new
         pools: list[np.ndarray] = [self.data.known, self.data.new]
         touched = fault is not None and fault.touches(k)
         if fault is not None and touched and fault.kind == "poison":
             pools = [self.data.by_form[fault.target]] * 2
-        rows = [pool[draw.integers(len(pool), size=half)] for pool in pools]
+        sizes = (num - new, new)
+        rows = [p[draw.integers(len(p), size=n)] for p, n in zip(pools, sizes, strict=True)]
         width = max(x.shape[1] for x in rows)
         batch = np.concatenate([np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in rows])
         batch = batch[:, : 1 + int((batch > 0).sum(axis=1).max())]

@@ -270,18 +270,21 @@ def _dependencies(
 ) -> dict[str, Any]:
     """What alarms learned of which module hurts which capability, against what noise in it does."""
     parts = parts_of(bases[0])
-    lost, seen = (sum(f[k] for f in found) for k in ("lost", "seen"))
-    learned = np.divide(lost, seen, out=np.zeros_like(lost), where=seen > 0)[: len(parts)]
+    lost, seen = (np.sum([f[k] for f in found], axis=0)[: len(parts)] for k in ("lost", "seen"))
+    learned = np.divide(lost, seen, out=np.zeros_like(lost), where=seen > 0)
+    known = seen.any(axis=1)
     planted = np.mean([planted_edges(b, data, key.child("planted")) for b in bases], axis=0)
-    truth = planted > np.median(planted)
+    truth = planted > (np.median(planted[known]) if known.any() else np.inf)
     corrupted = np.concatenate([f["part"] for f in found])
     return {
         "parts": list(parts),
         "capabilities": list(data.reporting),
         "learned": learned.tolist(),
         "planted": planted.tolist(),
-        "auroc": auroc(learned.ravel(), truth.ravel()),
-        "truth": "edges above the median harm of noise in a module to a capability",
+        "alarms": seen[:, 0].tolist(),
+        "auroc": auroc(learned[known].ravel(), truth[known].ravel()),
+        "truth": "edges above the median harm of noise in a module to a capability, of modules "
+        "that some alarm named",
         "module_first": _rate(corrupted[corrupted >= 0] == 1),
     }
 
