@@ -21,7 +21,7 @@ from leray.circuits.monitor import MonitorConfig
 from leray.commands.canaries import lines
 from leray.evidence.calibration import Rate
 
-NUM_CAPABILITIES, NUM_CHECKS = 4, 250
+NUM_CAPABILITIES, NUM_CHECKS = 4, 100
 
 
 def main() -> None:
