@@ -36,7 +36,10 @@ def main() -> None:
     faults = json.loads((a.run / "details.json").read_text())["faults"]
     (verdict,) = result["verdicts"]
     found = [
-        f"preset {result['preset']}, seed {result['seed']}; rates with Wilson's intervals at .95",
+        f"preset {result['preset']}, seed {result['seed']}, {result['healthy']['runs']['trials']} "
+        "episodes; rates with Wilson's intervals at .95",
+        "check: kept by going back to the last check before the fault, were it known; without: by",
+        "doing nothing; a full rollback keeps 0",
         "",
         *lines(result),
         *_quantiles(faults),
