@@ -56,7 +56,7 @@ class Size:
     num_episodes: int
     width: int = 48
     num_layers: int = 3
-    num_steps: int = 1000
+    num_steps: int = 1600
     corpus: CorpusSize = field(default_factory=lambda: CorpusSize(known=16_000, new=4_000))
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
 
