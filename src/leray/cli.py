@@ -67,6 +67,13 @@ COMMANDS = {
         "Can a model learn something new and forget nothing? Thirteen ways, and the claims judged.",
         "leray study protection",
     ),
+    "study canaries": Command(
+        "Studies",
+        "leray.commands.study_canaries",
+        "StudyCanaries",
+        "Break models that go on learning, undo only what broke them, judge what is kept.",
+        "leray study canaries --preset quick",
+    ),
     "circuits find": Command(
         "Circuits",
         "leray.commands.circuits",

@@ -220,9 +220,10 @@ def drawn_line(
     surfaces: Sequence[Surface] = SURFACES,
     *,
     forms: Sequence[str] = tuple(FORMS),
+    contents: Sequence[str] = ("nonce", "nonce", "true", "false"),
     max_distractors: int = MAX_DISTRACTORS,
 ) -> tuple[str, ...]:
-    """The words of an example of any form and its answer, then further questions, to train on.
+    """The words of an example of these forms and its answer, then further questions, to train on.
 
     Half are controls, half of made-up words; up to ``max_distractors`` distractors. The further
     questions, of the same premises and person, ask for any of their properties, also again: that
@@ -234,7 +235,7 @@ def drawn_line(
     argument, _ = _drawn(
         form,
         controls[int(generator.integers(2) and generator.integers(1, len(controls)))],
-        ("nonce", "nonce", "true", "false")[int(generator.integers(4))],
+        contents[int(generator.integers(len(contents)))],
         int(generator.integers(max_distractors + 1)),
         generator,
     )

@@ -19,22 +19,11 @@ class Claims:
 
     def run(self) -> int:
         """Print every claim with what fixes it."""
-        from leray.studies import (
-            architecture_claims,
-            circuits_claims,
-            claims,
-            protection_claims,
-        )
+        from leray.studies.ledgers import LEDGERS
 
-        ledgers = {
-            "importance": claims.CLAIMS,
-            "architecture": architecture_claims.CLAIMS,
-            "circuits": circuits_claims.CLAIMS,
-            "protection": protection_claims.CLAIMS,
-        }
         rows = [
             {"study": study, **asdict(c), "hash": c.hash}
-            for study, ledger in ledgers.items()
+            for study, ledger in LEDGERS.items()
             for c in ledger
         ]
         if self.json:

@@ -12,10 +12,7 @@ from leray.errors import LerayError
 from leray.evidence.verdict import Claim
 from leray.figures import numbers
 from leray.report.judged import UNITS, was_judged
-from leray.studies.architecture_claims import CLAIMS as MODELS
-from leray.studies.circuits_claims import CLAIMS as CIRCUITS
-from leray.studies.claims import CLAIMS
-from leray.studies.protection_claims import CLAIMS as PROTECTED
+from leray.studies.ledgers import LEDGERS
 
 Row = dict[str, Any]
 
@@ -63,13 +60,10 @@ class Judged:
 def ledger(runs: list[Judged]) -> str:
     """Markdown: a table of all verdicts, then each claim with its data, then the runs."""
     lines = ["# Verdicts", ""]
-    others = {"architecture": MODELS, "circuits": CIRCUITS, "protection": PROTECTED}
-    lines += _judged(
-        [r for r in runs if r.result.get("study") not in others], CLAIMS, _MEMORY, "conversations"
-    )
-    for study, claims in others.items():
-        own = [r for r in runs if r.result.get("study") == study]
-        lines += _judged(own, claims, _MODELS, "seeds")
+    for study, claims in LEDGERS.items():
+        own = [r for r in runs if r.result.get("study", "importance") == study]
+        about = (_MEMORY, "conversations") if study == "importance" else (_MODELS, "seeds")
+        lines += _judged(own, claims, *about)
     lines += ["## The runs", "", "| data | preset | seed | date | hash of the manifest |"]
     lines += ["|---|---|---|---|---|"]
     lines += [

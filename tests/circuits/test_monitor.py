@@ -1,0 +1,238 @@
+"""The monitor: what broke a capability is undone, and the rest is not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from leray.circuits.canaries import Canaries, margins
+from leray.circuits.faults import KINDS, Fault, Injected, wrong_answers
+from leray.circuits.monitor import Monitor, MonitorConfig
+from leray.circuits.updates import moments_of
+from leray.errors import LerayError
+from leray.lm.optimizer import Muon, OptimizerConfig
+
+OPTIMIZERS = {
+    "sgd": lambda m: [torch.optim.SGD(m.parameters(), lr=0.02, momentum=0.9)],
+    "adamw": lambda m: [torch.optim.AdamW(m.parameters(), lr=0.003)],
+    "muon": lambda m: [
+        Muon([{"params": matrices(m, True)}], OptimizerConfig(matrix_rate=0.01)),
+        torch.optim.AdamW(matrices(m, False), lr=0.003),
+    ],
+}
+
+
+def matrices(model, wanted):
+    return [p for p in model.parameters() if (p.ndim == 2) == wanted]
+
+
+class Towers(nn.Module):
+    """Two capabilities, each with weights of its own: which hurts which is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (
+            nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)) for _ in range(2)
+        )
+
+    def forward(self, x):
+        return torch.where(x[:, :1] > 0, self.a(x[:, 1:]), self.b(x[:, 1:]))
+
+
+def drawn(name, num, generator):
+    """Inputs of a tower, and the largest of three fixed maps as the right answer."""
+    maps = torch.randn(8, 3, generator=torch.Generator().manual_seed(ord(name)))
+    x = torch.randn(num, 8, generator=generator)
+    first = torch.full((num, 1), 1.0 if name == "a" else -1.0)
+    return torch.cat([first, x], dim=1), (x @ maps).argmax(dim=1)
+
+
+def batch(generator):
+    a, b = drawn("a", 64, generator), drawn("b", 64, generator)
+    return torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """Both capabilities, learned."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    model = Towers()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for _ in range(800):
+        x, y = batch(generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model
+
+
+def watched(learned, kind, **config):
+    model = copy.deepcopy(learned)
+    generator = torch.Generator().manual_seed(1)
+    canaries = {n: Canaries(*drawn(n, 128, generator)) for n in "ab"}
+    optimizers = OPTIMIZERS[kind](model)
+    monitor = Monitor(
+        model, optimizers, canaries, seed=0, parts=["a", "b"], config=MonitorConfig(**config)
+    )
+    return model, optimizers, monitor
+
+
+def trained(model, optimizers, monitor, num, fault=None, first=0):
+    """Steps of training, one fault in them; returns the alarms."""
+    generator = torch.Generator().manual_seed(2)
+    injected, alarms = None, []
+    for k in range(first, first + num):
+        x, y = batch(generator)
+        if fault is not None and k == fault.start:
+            noise = torch.Generator().manual_seed(3)
+            injected = Injected(fault, model, optimizers, moments_of(optimizers), noise)
+        if fault is not None and fault.touches(k) and fault.spoils_answers:
+            hurt = x[:, 0] > 0 if fault.kind == "poison" else torch.ones(len(x)) > 0
+            y = torch.where(hurt, wrong_answers(y, (0, 1, 2)), y)
+        monitor.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        if injected is not None:
+            injected.before(k)
+        alarm = monitor.step()
+        if injected is not None:
+            injected.after(k)
+        if alarm is not None:
+            alarms.append(alarm)
+    return alarms
+
+
+FAULT = Fault(kind="corruption", start=21, strength=5.0, target="a")
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_one_corrupted_module_is_found_and_only_it_is_undone(learned, kind):
+    """Noise in one tower: the alarm is of its capability, the step and the module are named, the
+    capability comes back, and the other tower stays where healthy training took it."""
+    twin, optimizers, monitor = watched(learned, kind)
+    assert trained(twin, optimizers, monitor, 24) == []
+    model, optimizers, monitor = watched(learned, kind)
+    (alarm,) = trained(model, optimizers, monitor, 24, FAULT)
+    assert alarm.step == 24
+    assert alarm.broken == ("a",)
+    assert alarm.undone == ((21, 22),)
+    assert alarm.steps[alarm.culprits.ranked[0]] == (21, 22)
+    assert alarm.culprits.parts.tolist() == [True, False]
+    assert monitor.dependencies.edges[0, 0] > 0.3
+    assert (monitor.dependencies.edges[:, 1] == 0).all()
+    for ours, its in zip(model.b.parameters(), twin.b.parameters(), strict=True):
+        assert torch.equal(ours, its)
+    others = Canaries(*drawn("a", 512, torch.Generator().manual_seed(9)))
+    right = [float((margins(m, others) > 0).double().mean()) for m in (twin, model)]
+    assert right[1] > right[0] - 0.03
+
+
+def test_what_was_learned_of_modules_is_what_was_planted(learned):
+    """Noise in one tower, later in the other: each hurts its own capability and no other."""
+    model, optimizers, monitor = watched(learned, "adamw", steps_a_group=3, interval=6)
+    first = trained(model, optimizers, monitor, 24, FAULT)
+    other = Fault(kind="corruption", start=45, strength=5.0, target="b")
+    second = trained(model, optimizers, monitor, 24, other, first=24)
+    assert [a.undone for a in first + second] == [((21, 24),), ((45, 48),)]
+    edges = monitor.dependencies.edges
+    assert min(edges[0, 0], edges[1, 1]) > 0.3
+    assert max(edges[0, 1], edges[1, 0]) < 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_fault_changes_what_it_should(learned, kind):
+    """Against the twin: weights differ once the fault has begun, and not before."""
+    lengths = {"corruption": 1, "moments": 1}
+    fault = Fault(kind=kind, start=3, length=lengths.get(kind, 2), strength=5.0, target="a")
+    for num, same in ((3, True), (4, False)):
+        ours, its = (watched(learned, "adamw") for _ in range(2))
+        trained(*ours, num, fault)
+        trained(*its, num)
+        assert torch.equal(ours[2].flat.read(), its[2].flat.read()) == same
+        rates = [[g["lr"] for o in x[1] for g in o.param_groups] for x in (ours, its)]
+        assert rates[0] == rates[1]
+
+
+def test_moments_are_those_of_the_check_before_the_culprits(learned):
+    """Adam's moments after the alarm are those of step 20, not what the fault made them."""
+    model, optimizers, monitor = watched(learned, "adamw")
+    trained(model, optimizers, monitor, 20)
+    wanted = moments_of(optimizers)[0]
+    model, optimizers, monitor = watched(learned, "adamw")
+    (alarm,) = trained(model, optimizers, monitor, 24, FAULT)
+    assert alarm.undone == ((21, 22),)
+    for ours, its in zip(optimizers[0].state.values(), wanted.values(), strict=True):
+        assert torch.equal(ours["exp_avg"], its["exp_avg"])
+        assert torch.equal(ours["exp_avg_sq"], its["exp_avg_sq"])
+
+
+def test_guilty_coordinates_are_slow_for_a_while(learned):
+    """Of the corrupted tower only, a tenth of the way first, and free again after some checks."""
+    model, optimizers, monitor = watched(learned, "adamw")
+    trained(model, optimizers, monitor, 24, FAULT)
+    shares = monitor.guarded.shares
+    held = shares < 1
+    own = monitor.flat.part_of == 0
+    assert held[own].any()
+    assert not held[~own].any()
+    torch.testing.assert_close(shares[held], torch.full_like(shares[held], 0.1))
+    before = monitor.flat.read()
+    trained(model, optimizers, monitor, 4, first=24)
+    torch.testing.assert_close(
+        monitor.guarded.shares[held], torch.full_like(shares[held], 1 - 0.9 * 0.8)
+    )
+    moved = (monitor.flat.read() - before).abs()
+    assert moved[held & own].mean() < 0.3 * moved[~held & own].mean()
+    trained(model, optimizers, monitor, 100, first=28)
+    assert monitor.guarded.kept_back is None
+
+
+def test_a_fault_that_returns_does_less(learned):
+    """Wrong answers for one tower again and again: each time less is lost than without shares."""
+    lost = {}
+    for share in (1.0, 0.05):
+        model, optimizers, monitor = watched(learned, "adamw", share=share, release=0.95)
+        trained(model, optimizers, monitor, 4)
+        for i in range(2):
+            for group in optimizers[0].param_groups:
+                group["lr"] = 0.03
+            start = 4 + 4 * i
+            fault = Fault(kind="poison", start=start, length=4, strength=5.0)
+            alarms = trained(model, optimizers, monitor, 4, fault, first=start)
+            now = alarms[0].culprits.now[0] if alarms else monitor.history[-1][0]
+            lost[share, i] = float(now)
+    assert lost[1.0, 0] == lost[0.05, 0]
+    assert lost[0.05, 1] < lost[1.0, 1] - 0.1
+
+
+def test_numbers_that_overflow_are_undone(learned):
+    """Weights that are no numbers: all answers count as wrong, and the step is taken back."""
+    model, optimizers, monitor = watched(learned, "adamw")
+    trained(model, optimizers, monitor, 6)
+    with torch.no_grad():
+        model.a[0].weight[0, 0] = torch.nan
+    (alarm,) = [a for a in [monitor.step(), monitor.step()] if a is not None]
+    assert "a" in alarm.broken
+    assert monitor.flat.read().isfinite().all()
+
+
+def test_what_is_left_of_an_interval_is_checked_at_the_end(learned):
+    model, optimizers, monitor = watched(learned, "adamw")
+    with monitor:
+        trained(model, optimizers, monitor, 23, FAULT)
+        assert monitor.alarms == []
+    assert [a.step for a in monitor.alarms] == [23]
+
+
+def test_settings_that_cannot_be(learned):
+    with pytest.raises(LerayError, match="interval, num_drawn"):
+        MonitorConfig(interval=0)
+    with pytest.raises(LerayError, match="tolerance must lie in"):
+        MonitorConfig(tolerance=1.0)
+    canaries = {"a": Canaries(*drawn("b", 64, torch.Generator().manual_seed(0)))}
+    wrong = {"a": Canaries(canaries["a"].inputs, (canaries["a"].answers + 1) % 3)}
+    with pytest.raises(LerayError, match="fails its canaries at the start"):
+        Monitor(copy.deepcopy(learned), [], wrong, seed=0)
