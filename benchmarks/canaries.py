@@ -18,7 +18,7 @@ import numpy as np
 from leray.circuits.canaries import Betting
 from leray.circuits.faults import KINDS
 from leray.circuits.monitor import MonitorConfig
-from leray.commands.canaries import lines
+from leray.commands.study_canaries import lines
 from leray.evidence.calibration import Rate
 
 NUM_CAPABILITIES, NUM_CHECKS = 4, 100

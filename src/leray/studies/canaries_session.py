@@ -45,6 +45,9 @@ MOST_LISTED = 20
 BASE_SEED = 100
 """Of the first base."""
 
+SEEN = frozenset(range(3))
+"""Seeds whose runs chose strengths, rates and lengths (docs/log.md): there C5 replicates."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CanariesRequest:
@@ -120,7 +123,7 @@ def _run(request: CanariesRequest, size: Size, folder: RunFolder, workers: int) 
         data=data,
     )
     found = folder.drive(episodes, key=key, workers=workers)
-    verdict = _verdict(found, size)
+    verdict = _verdict(found, size, request.seed)
     result = {
         "study": "canaries",
         "run": str(folder.path),
@@ -160,14 +163,14 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _verdict(found: Sequence[Samples], size: Size) -> Verdict:
+def _verdict(found: Sequence[Samples], size: Size, seed: int) -> Verdict:
     """On the mean over episodes of what faults that broke a capability left of the progress."""
     tolerance = size.episode.monitor.tolerance
     broken = [f for f in found if (f["harm"] > tolerance).any()]
     means = [f["kept"][f["harm"] > tolerance].mean() for f in broken]
     told = {
         "data": f"logicstream, {size.num_bases} base models, {len(found)} episodes",
-        "seen": False,
+        "seen": seed in SEEN,
     }
     if len(means) < 2:
         return not_judged(
