@@ -124,9 +124,9 @@ def test_identity_turned_shares_in_the_standard_bases_are_shares():
 
 def test_turned_shares_that_do_not_fit():
     p = torch.nn.Parameter(torch.zeros(4, 6))
-    eyes = torch.eye(4), torch.eye(6)
+    one, other = torch.eye(6), torch.eye(4)
     adam = torch.optim.AdamW([p])
     with pytest.raises(LerayError, match=r"its weight's shape \[4, 6\]; got \[6, 4\]"):
-        Zoned(adam, {p: Turned(*reversed(eyes), torch.ones(6, 4))})
+        Zoned(adam, {p: Turned(one, other, torch.ones(6, 4))})
     with pytest.raises(LerayError, match=r"shares must lie in \[0, 1\]; got 2 to 2"):
-        Zoned(adam, {p: Turned(*eyes, torch.full((4, 6), 2.0))})
+        Zoned(adam, {p: Turned(other, one, torch.full((4, 6), 2.0))})

@@ -163,10 +163,18 @@ class Finding:
         return Trained(model, self.vocabulary, self.context, {})
 
     def result(self, samples: list[list[Samples]]) -> list[Circuits]:
-        floats = ("score", "parameters", "by_chance", "carried")
         return [
-            Circuits(**{n: float(x) if n in floats else x for n, x in found.items()})
-            for (found,) in samples
+            Circuits(
+                score=float(x["score"]),
+                parameters=float(x["parameters"]),
+                scores=x["scores"],
+                sizes=x["sizes"],
+                keeps=x["keeps"],
+                mask=x["mask"],
+                by_chance=float(x["by_chance"]),
+                carried=float(x["carried"]),
+            )
+            for (x,) in samples
         ]
 
 

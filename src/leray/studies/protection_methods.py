@@ -148,8 +148,8 @@ class LowRank(nn.Module):
 def moved_weights(plan: Plan, model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """The weights that the optimiser moves, by name; LoRA puts its own beside the old ones."""
     if plan.method != "LoRA":
-        return dict(model.named_parameters())
-    found = {"embedding.weight": model.get_parameter("embedding.weight")}
+        return {**dict(model.named_parameters())}
+    found: dict[str, Tensor] = {"embedding.weight": model.get_parameter("embedding.weight")}
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             low = LowRank(module.weight, int(plan.strength), generator)

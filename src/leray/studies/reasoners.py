@@ -14,7 +14,7 @@ from leray.lm.config import ModelConfig
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.train.configuration import configuration_of
-from leray.train.text import Arguments, texts_of
+from leray.train.text import Arguments, Split, texts_of
 from leray.train.tokens import TokenFiles, question_mark, token_files
 from leray.train.training import Training
 
@@ -63,7 +63,9 @@ class Reasoners:
     """
 
     def __init__(self, reasoner: Reasoner, seeds: Sequence[int], device: str = "cpu") -> None:
-        numbers = {"train": reasoner.num_texts, "tune": 1_000, "report": 1_000}
+        numbers: dict[Split, int] = {
+            "train": reasoner.num_texts, "tune": 1_000, "report": 1_000,
+        }  # fmt: skip
         arguments = Arguments(numbers, reasoner.forms, reasoner.max_distractors)
         self.reasoner, self.seeds, self.device = reasoner, tuple(seeds), device
         self.files: TokenFiles = token_files(
