@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "study architecture": Command(
         "Studies",
-        "leray.commands.architecture",
+        "leray.commands.study_architecture",
         "StudyArchitecture",
         "Does sheaf structure make a language model better? Train, compare, judge the claims.",
         "leray study architecture --text ../shared/data/text/wikitext2.*.txt",

@@ -16,7 +16,7 @@ from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 from leray.studies import protection
-from leray.studies.protection import SIZES, chosen_of, size_named, target_of
+from leray.studies.protection import SIZES, at_one_loss, chosen_of, size_named, target_of
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Tasks, known_of, learned, reached
 from leray.studies.protection_methods import METHODS, Plan, plans, shares_of
@@ -60,6 +60,14 @@ def test_settings_that_reach_the_target_go_before_those_that_do_not():
     assert target == 2
     assert chosen_of("uniform", tried, runs, target).rate == 0.2
     assert chosen_of("uniform", tried[:1], runs[:1], target).rate == 0.1
+
+
+def test_two_runs_are_compared_at_the_least_loss_that_both_reach():
+    """The one stops at 3.0; there the other has forgotten half of the way to 0.2."""
+    one, other = course([5, 4, 3], [0, 0.1, 0.3]), course([5, 4, 2], [0, 0.1, 0.2])
+    found = at_one_loss([one], [other])
+    np.testing.assert_allclose(found, [[0.3], [0.15]])
+    np.testing.assert_allclose(at_one_loss([other], [one]), found[::-1])
 
 
 def test_every_method_is_tried_equally_often():
@@ -158,7 +166,7 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     assert "turned zones" in page
     assert main(["study", "protection", "--resume", "run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdicts"] == told["verdicts"]
-    assert main(["study", "protection", "--resume", "run", "--preset", "full"]) == 2
+    assert main(["study", "protection", "--resume", "run", "--preset", "full"]) == 1
     assert "--preset beside --resume" in capsys.readouterr().err
     assert main(["verdicts", "run"]) == 0
     assert "## P3" in capsys.readouterr().out

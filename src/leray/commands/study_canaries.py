@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leray.errors import LerayError, plain
+from leray.commands.judged import refuse_beside_resume, verdict_table
+from leray.errors import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +38,7 @@ class StudyCanaries:
         from leray.studies.canaries_session import CanariesRequest, run_canaries
 
         if self.resume is not None:
-            default = StudyCanaries()
-            names = ("preset", "seed", "out")
-            given = [f"--{n}" for n in names if getattr(self, n) != getattr(default, n)]
-            if given:
-                raise LerayError(
-                    f"{', '.join(given)} beside --resume: the run's own settings hold; leave it "
-                    "out, or start a new run without --resume"
-                )
+            refuse_beside_resume(self, ("preset", "seed", "out"))
         request = CanariesRequest(preset=self.preset, seed=self.seed)
         result, folder = run_canaries(
             request, out=self.out, resume=self.resume, workers=self.workers, publish=publish
@@ -58,24 +52,12 @@ class StudyCanaries:
 def show(result: dict[str, Any], folder: Path) -> None:
     """What was found and undone, by kind of fault, and the verdict, on stderr."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(stderr=True, highlight=False, width=110)
     console.print(Text("\n".join(lines(result))))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("claim", "verdict", "estimate", "interval", "status"):
-        table.add_column(heading)
-    colours = {"supported": "green", "refuted": "red", "undecided": "yellow"}
+    console.print(verdict_table(result["verdicts"], ".3f"))
     for v in result["verdicts"]:
-        table.add_row(
-            Text(f"{v['claim']} {v['statement']}"),
-            Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
-            "–" if v["estimate"] is None else f"{v['estimate']:.3f}",
-            "–" if v["interval"] is None else "[{:.3f}, {:.3f}]".format(*v["interval"]),
-            v["status"],
-        )
-        console.print(table)
         console.print(plain(v["note"]), markup=False, style="dim")
     console.print(f"report: {plain(str(folder / 'report.html'))}", markup=False)
     sys.stderr.flush()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leray.errors import LerayError, plain
+from leray.commands.judged import refuse_beside_resume, verdict_table
+from leray.errors import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +36,7 @@ class StudyCircuits:
         from leray.studies.circuits import CircuitsRequest, run_circuits
 
         if self.resume is not None:
-            default = StudyCircuits()
-            names = ("preset", "out")
-            given = [f"--{n}" for n in names if getattr(self, n) != getattr(default, n)]
-            if given:
-                raise LerayError(
-                    f"{', '.join(given)} beside --resume: the run's own settings hold; leave it "
-                    "out, or start a new run without --resume"
-                )
+            refuse_beside_resume(self, ("preset", "out"))
         result, folder = run_circuits(
             CircuitsRequest(preset=self.preset),
             out=self.out,
@@ -60,7 +54,6 @@ def show(result: dict[str, Any], folder: Path) -> None:
     """Circuits and verdicts, on stderr."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from leray.report.circuits_page import HEADS, row_cells
 
@@ -72,18 +65,6 @@ def show(result: dict[str, Any], folder: Path) -> None:
         circuits.add_row(*row_cells(row))
     console.print(f"edges that keep .9, of {result['edges']}:")
     console.print(circuits)
-    verdicts = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("claim", "verdict", "estimate", "interval"):
-        verdicts.add_column(heading)
-    colours = {"supported": "green", "refuted": "red", "undecided": "yellow"}
-    for v in result["verdicts"]:
-        ends = v["interval"]
-        verdicts.add_row(
-            Text(f"{v['claim']} {v['statement']}"),
-            Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
-            "–" if v["estimate"] is None else f"{v['estimate']:.4f}",
-            "–" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]",
-        )
-    console.print(verdicts)
+    console.print(verdict_table(result["verdicts"], ".4f"))
     console.print(f"report: {plain(str(folder / 'report.html'))}", markup=False)
     sys.stderr.flush()

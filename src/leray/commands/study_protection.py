@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leray.errors import LerayError, plain
+from leray.commands.judged import refuse_beside_resume, verdict_table
+from leray.errors import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +38,7 @@ class StudyProtection:
         from leray.studies.protection import ProtectionRequest, run_protection
 
         if self.resume is not None:
-            default = StudyProtection()
-            names = ("preset", "out", "device")
-            given = [f"--{n}" for n in names if getattr(self, n) != getattr(default, n)]
-            if given:
-                raise LerayError(
-                    f"{', '.join(given)} beside --resume: the run's own settings hold; leave it "
-                    "out, or start a new run without --resume"
-                )
+            refuse_beside_resume(self, ("preset", "out", "device"))
         result, folder = run_protection(
             ProtectionRequest(preset=self.preset, device=self.device),
             out=self.out,
@@ -62,30 +56,18 @@ def show(result: dict[str, Any], folder: Path) -> None:
     """What each method forgets, and the verdicts, on stderr."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from leray.report.protection_page import row_cells
 
     console = Console(stderr=True, highlight=False)
     methods = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("method", "rate", "strength", "forgotten", "nats", "steps", "short"):
+    heads = ("method", "rate", "strength", "forgotten", "nats", "steps", "short", "last", "matched")
+    for heading in heads:
         methods.add_column(heading, justify="left" if heading == "method" else "right")
     for row in result["table"]:
         methods.add_row(*row_cells(row))
     console.print(f"where the new loss first is {result['target']:.3f} nats a byte:")
     console.print(methods)
-    verdicts = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("claim", "verdict", "difference", "interval"):
-        verdicts.add_column(heading)
-    colours = {"supported": "green", "refuted": "red", "undecided": "yellow"}
-    for v in result["verdicts"]:
-        ends = v["interval"]
-        verdicts.add_row(
-            Text(f"{v['claim']} {v['statement']}"),
-            Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
-            "–" if v["estimate"] is None else f"{v['estimate']:+.4f}",
-            "–" if ends is None else f"[{ends[0]:+.4f}, {ends[1]:+.4f}]",
-        )
-    console.print(verdicts)
+    console.print(verdict_table(result["verdicts"], "+.4f"))
     console.print(f"report: {plain(str(folder / 'report.html'))}", markup=False)
     sys.stderr.flush()

@@ -58,7 +58,7 @@ def verdict_cells(v: dict[str, Any]) -> list[str]:
     return [
         f"{v['claim']} {v['statement']}",
         v["verdict"],
-        f"{v['estimate']:+.4f}",
+        numbers.MISSING if v["estimate"] is None else f"{v['estimate']:+.4f}",
         numbers.MISSING if v["interval"] is None else "[{:+.4f}, {:+.4f}]".format(*v["interval"]),
         f"−{v['margin']:g}",
         numbers.percent(v["level"]),

@@ -37,8 +37,11 @@ def render(result: dict[str, Any]) -> str:
 
 def advice(result: dict[str, Any]) -> str:
     """What to take from it, in a sentence."""
-    share = np.mean([np.mean(row["methods"][0]["edges"]) for row in result["table"]])
-    alone = np.mean([row["parameters"]["estimate"] for row in result["table"]])
+    able = [row for row in result["table"] if row["parameters"]]
+    if not able:
+        return "No model can do any of the forms, so that nothing is said of their circuits."
+    share = np.mean([np.mean(row["methods"][0]["edges"]) for row in able])
+    alone = np.mean([np.mean(row["parameters"]) for row in able])
     return (
         f"A circuit that keeps .9 has {share / result['edges']:.0%} of the edges, and a form "
         f"survives on {alone:.0%} of the parameters with all others zero."
@@ -81,5 +84,7 @@ def _sizes(values: list[float | None]) -> str:
 
 
 def _range(values: list[float], digits: int) -> str:
+    if not values:
+        return numbers.MISSING
     mean, low, high = np.mean(values), min(values), max(values)
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

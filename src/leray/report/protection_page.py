@@ -41,14 +41,18 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
 
 def advice(result: dict[str, Any]) -> str:
     """What to take from it, in a sentence or two."""
-    reached = [row for row in result["table"] if not row["short"]]
-    ranked = sorted(reached or result["table"], key=lambda r: r["metrics"]["forgotten"]["estimate"])
-    best = ranked[0]
     uniform = next(row for row in result["table"] if row["method"] == "uniform")
+    theirs, ours = uniform["matched"]
     return (
-        f"Of the methods that reach the target every time, {best['method']} forgets least: "
-        f"{_points(best)} of the score, where a uniform rate forgets {_points(uniform)}."
+        f"At the same new loss turned zones have forgotten {ours:.3f} of the score where a uniform "
+        f"rate has forgotten {theirs:.3f}; {_short(result, 'turned zones')} of "
+        f"{len(uniform['by_seed'])} runs of zones and {_short(result, 'uniform')} of the uniform "
+        "rate fall short of the target in the steps that there are."
     )
+
+
+def _short(result: dict[str, Any], method: str) -> int:
+    return next(row["short"] for row in result["table"] if row["method"] == method)
 
 
 def row_cells(row: dict[str, Any]) -> list[str]:
@@ -61,6 +65,8 @@ def row_cells(row: dict[str, Any]) -> list[str]:
         f"{row['metrics']['nats']['estimate']:+.4f}",
         f"{row['metrics']['steps']['estimate']:.0f}",
         str(row["short"]),
+        f"{row['last']:.3f}",
+        "{:.4f}, {:.4f}".format(*row["matched"]),
     ]
 
 

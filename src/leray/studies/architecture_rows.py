@@ -60,7 +60,7 @@ def verdict_row(v: Verdict) -> dict[str, Any]:
     """A verdict."""
     row = asdict(v)
     ends = [_finite(x) for x in v.interval or ()]
-    return row | {"interval": None if None in ends else ends}
+    return row | {"interval": None if None in ends or not ends else ends}
 
 
 def curve_means(t: Trained) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from leray.runs.computation import Samples, State
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
-from leray.studies.architecture_rows import interval_row, verdict_row
+from leray.studies.architecture_rows import verdict_row
 from leray.studies.circuits_claims import CLAIMS, FAITHFUL, SIMULTANEOUS
 from leray.studies.reasoners import Reasoner, Reasoners, Weights
 from leray.train.arguments import Paper, accuracies, answer_tokens, encoded, papers, task_of_form
@@ -100,7 +100,8 @@ class Circuits:
     Args:
         score: The model's, before anything is ablated.
         parameters: The least share of them that, alone, still scores .9.
-        scores: Of every edge.
+        scores: Of every edge; none are sought in a model that cannot do the form, and what
+            follows is NaN or empty.
         sizes: By method, how many edges keep .9, and ``keeps`` what they keep; NaN where no
             circuit of the method does.
         mask: Ours.
@@ -184,7 +185,10 @@ def circuits_of(
     """Find and measure on different examples."""
     generator = key.child("examples").generator()
     exam = papers(form, num_questions, generator)
-    score = min(accuracies(own, exam).values())
+    score, none = min(accuracies(own, exam).values()), float("nan")
+    if score < ABLE:
+        empty = np.full(len(METHODS), none)
+        return Circuits(score, none, np.zeros(0), empty, empty, np.zeros(0, bool), none, none)
     share = parameters_needed(own, exam, papers(form, num_examples, generator))
     finding, measuring = (task_of_form(own, form, num_examples, generator) for _ in range(2))
     models = []
@@ -356,7 +360,7 @@ def _run(request: CircuitsRequest, size: Size, folder: RunFolder, workers: int) 
         "seed": 0,
         "data": {"name": f"LogicStream ({', '.join(forms)})", "repaired": {}, "dropped": {}},
         "scale": asdict(size),
-        "edges": len(found[0].scores),
+        "edges": max(len(c.scores) for c in found),
         "table": [_row(form, [c[i] for c in by_seed]) for i, form in enumerate(forms)],
         "weights": None,
         "methods": [
@@ -414,11 +418,13 @@ def _area(scores: np.ndarray, mask: np.ndarray) -> float:
 
 
 def _row(form: str, circuits: Sequence[Circuits]) -> dict[str, Any]:
-    sizes = np.array([c.sizes for c in circuits])
-    keeps = np.array([c.keeps for c in circuits])
+    scores = [c.score for c in circuits]
+    circuits = [c for c in circuits if c.score >= ABLE]
+    sizes = np.array([c.sizes for c in circuits]).reshape(-1, len(METHODS))
+    keeps = np.array([c.keeps for c in circuits]).reshape(-1, len(METHODS))
     return {
         "form": form,
-        "scores": [c.score for c in circuits],
+        "scores": scores,
         "methods": [
             {
                 "method": name,
@@ -429,9 +435,7 @@ def _row(form: str, circuits: Sequence[Circuits]) -> dict[str, Any]:
         ],
         "by_chance": [c.by_chance for c in circuits],
         "carried": [c.carried for c in circuits],
-        "parameters": interval_row(
-            t_interval(np.array([c.parameters for c in circuits]), SIMULTANEOUS)
-        ),
+        "parameters": [c.parameters for c in circuits],
     }
 
 

@@ -7,7 +7,11 @@
    that comes nearest.
 3. *Runs.* Every method at its setting, from every other old model, on equal batches; new text and
    questions that chose nothing.
-4. What is forgotten is read off where each run's new loss first is the target.
+4. Two methods are compared, old model by old model, at the least new loss that both runs reach:
+   what learned less has not yet forgotten more. Only steps are counted to the target.
+
+That comparison took the place of one at the target itself when `full` had been run, in which most
+runs fell short of it (docs/log.md): so on these seeds all verdicts are replications.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import numpy as np
 from leray.data.cache import cache_home
 from leray.errors import LerayError, nearest
 from leray.evidence.paired import sign_flip_p_value, t_interval
-from leray.evidence.verdict import Verdict, judge
+from leray.evidence.verdict import Verdict, judge, not_judged
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
@@ -40,6 +44,8 @@ from leray.train.training import check_device
 Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 
 TUNE_SEED = 1_000_000
+ABLE = 0.99
+"""The mean score of old models from which on something is said of what they keep."""
 TARGET_SHARE = 0.75
 """Of the steps, in which a uniform rate reaches the target."""
 MOST = 250_000
@@ -235,7 +241,8 @@ def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any]
         m: [r for (p, _), r in zip(asked, runs, strict=True) if p.method == m] for m in chosen
     }
     found = {m: np.array([reached(r, target) for r in rs]) for m, rs in by_method.items()}
-    verdicts = verdicts_of(found, protocol)
+    verdicts = verdicts_of(by_method, target, protocol)
+    ours = by_method["turned zones"]
     result = {
         "study": "protection",
         "run": str(protocol.folder.path),
@@ -246,7 +253,12 @@ def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any]
         "target": target,
         "able": [float(r.scores[0].mean()) for r in by_method["uniform"]],
         "table": [
-            _row(m, chosen[m], tried, on_one, target, found[m], size.new_steps) for m in chosen
+            {
+                **_row(m, chosen[m], tried, on_one, target, found[m], size.new_steps),
+                "matched": [float(x) for x in at_one_loss(by_method[m], ours).mean(axis=1)],
+                "last": float(np.mean([r.new[-1] for r in by_method[m]])),
+            }
+            for m in chosen
         ],
         "weights": None,
         "methods": [
@@ -291,36 +303,64 @@ def chosen_of(method: str, tried: Sequence[Plan], runs: Sequence[Learned], targe
     return min(own, key=worth)[0]
 
 
-def verdicts_of(found: Mapping[str, np.ndarray], protocol: Protocol) -> list[Verdict]:
-    """One a claim whose methods were run.
+def at_one_loss(one: Sequence[Learned], other: Sequence[Learned]) -> np.ndarray:
+    """``[2, seeds]``: what each of two methods has forgotten at the least new loss both reach."""
+    found = []
+    for a, b in zip(one, other, strict=True):
+        target = max(float(a.new.min()), float(b.new.min()))
+        found.append([reached(a, target)[1], reached(b, target)[1]])
+    return np.array(found).T
+
+
+def verdicts_of(
+    runs: Mapping[str, Sequence[Learned]], target: float, protocol: Protocol
+) -> list[Verdict]:
+    """One a claim.
 
     Args:
-        found: By method, ``[seeds, (steps, score, nats)]`` at the target.
+        runs: By method, of every old model.
+        target: That steps are counted to.
     """
-    lost = {m: x[:, 1] for m, x in found.items()}
-    steps = {m: np.minimum(x[:, 0], protocol.size.new_steps) for m, x in found.items()}
-    ours = lost["turned zones"]
+
+    def gap(method: str, against: str, part: float = 1.0) -> np.ndarray:
+        own, other = at_one_loss(runs[method], runs[against])
+        return own - part * other
+
+    steps = {
+        m: np.array([np.clip(reached(r, target)[0], 1, r.steps[-1]) for r in runs[m]])
+        for m in ("turned zones", "uniform")
+    }
     values = {
-        "C3": ours - lost["uniform"],
-        "C4": ours - lost["turned mask"],
-        "S16": lost["LoRA"] - lost["uniform"],
-        "P1": ours - lost["EWC"] / 3,
-        "P2": ours - lost["random mask"] / 2,
+        "C3": gap("turned zones", "uniform"),
+        "C4": gap("turned zones", "turned mask"),
+        "S16": gap("LoRA", "uniform"),
+        "P1": gap("turned zones", "EWC", 1 / 3),
+        "P2": gap("turned zones", "random mask", 1 / 2),
         "P3": np.log(steps["turned zones"] / steps["uniform"]),
     }
-    short = {m: int(np.isinf(x[:, 0]).sum()) for m, x in found.items()}
+    short = {m: sum(float(r.new.min()) > target for r in rs) for m, rs in runs.items()}
     told = ", ".join(f"{m} {n}" for m, n in short.items() if n)
-    note = f"of {len(ours)} runs short of the target, and read at their end: {told}" if told else ""
+    num = len(runs["uniform"])
+    note = f"of {num} runs short of the target of P3, and counted with all steps: {told}"
+    data = f"LogicStream ({', '.join(protocol.size.old.forms)}), then the standard library"
+    able = float(np.mean([r.scores[0] for r in runs["uniform"]]))
+    if able < ABLE:
+        why = f"the old models score {able:.3f} before anything new, and {ABLE} is needed"
+        intervals = {c.id: t_interval(values[c.id], SIMULTANEOUS) for c in CLAIMS}
+        return [
+            not_judged(c, data=data, seen=True, n=num, why=why, interval=intervals[c.id])
+            for c in CLAIMS
+        ]
     return [
         judge(
             c,
             t_interval(values[c.id], SIMULTANEOUS),
-            data=f"LogicStream ({', '.join(protocol.size.old.forms)}), then the standard library",
-            seen=False,
+            data=data,
+            seen=True,
             method="paired by seed: old model and batches are the same",
             p_value=sign_flip_p_value(values[c.id]),
             p_value_is="two-sided sign flips over seeds, of this comparison alone",
-            note=note,
+            note=note if c.id == "P3" and told else "",
         )
         for c in CLAIMS
     ]

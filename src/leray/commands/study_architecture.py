@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leray.errors import LerayError, plain
+from leray.commands.judged import refuse_beside_resume, verdict_table
+from leray.errors import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class StudyArchitecture:
         from leray.studies.architecture_session import ArchitectureRequest, run_architecture
 
         if self.resume is not None:
-            self._refuse_beside_resume()
+            refuse_beside_resume(self, ("text", "preset", "seed", "out"))
         request = ArchitectureRequest(
             text=self.text, preset=self.preset, seed=self.seed, device=self.device or "cpu"
         )
@@ -58,16 +59,6 @@ class StudyArchitecture:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))
         show(result, folder)
         return 0
-
-    def _refuse_beside_resume(self) -> None:
-        default = StudyArchitecture()
-        names = ("text", "preset", "seed", "out")
-        given = [f"--{n}" for n in names if getattr(self, n) != getattr(default, n)]
-        if given:
-            raise LerayError(
-                f"{', '.join(given)} beside --resume: the run's own settings hold; leave it out, "
-                "or start a new run without --resume"
-            )
 
 
 def show(result: dict[str, Any], folder: Path) -> None:
@@ -89,19 +80,7 @@ def show(result: dict[str, Any], folder: Path) -> None:
             f"{row['rate']:g}",
         )
     console.print(losses)
-    verdicts = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("claim", "verdict", "difference", "interval"):
-        verdicts.add_column(heading)
-    colours = {"supported": "green", "refuted": "red", "undecided": "yellow"}
-    for v in result["verdicts"]:
-        ends = v["interval"]
-        verdicts.add_row(
-            Text(f"{v['claim']} {v['statement']}"),
-            Text(v["verdict"], style=f"bold {colours[v['verdict']]}"),
-            f"{v['estimate']:+.4f}",
-            "–" if ends is None else f"[{ends[0]:+.4f}, {ends[1]:+.4f}]",
-        )
-    console.print(verdicts)
+    console.print(verdict_table(result["verdicts"], "+.4f"))
     for kind, share in result["compute_share"].items():
         if share is not None:
             console.print(
