@@ -94,8 +94,9 @@ def forgotten(result: dict[str, Any]) -> Picture:
             figure,
             name="forgotten",
             title="What each method forgets",
-            caption=f"Where the new loss first is {result['target']:.3f} nats a byte; dots are old "
-            f"models, lines {rows[0]['metrics']['forgotten']['interval_kind']}, {level}.",
+            caption=f"Where the new loss first is {result['target']:.3f} nats a byte, or at the "
+            "end of runs that fall short of it and have learned less; dots are old models, lines "
+            f"{rows[0]['metrics']['forgotten']['interval_kind']}, {level}.",
             alt="; ".join(
                 f"{row['method']} {row['metrics']['forgotten']['estimate']:.4f}" for row in rows
             )
