@@ -29,14 +29,14 @@ import torch
 from leray.data.cache import cache_home
 from leray.lm.flops import train_flops_per_token
 from leray.runs import Key, MemoryStore, drive, no_progress
-from leray.studies.architecture import TUNE_SEED, all_variants, at_rate, size_named
+from leray.studies.architecture import SIZES, TUNE_SEED, all_variants, at_rate
 from leray.studies.architecture_claims import MARGIN
 from leray.studies.variants import Variant, configured
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
 from leray.train.training import Training, weightless
 
-PART = size_named("headline").headline
+PART = SIZES["headline"].headline
 assert PART is not None
 SCALE, RATES = PART.scale, PART.rates
 (DEFAULT,) = (v for v in all_variants(SCALE) if v.role == "default")

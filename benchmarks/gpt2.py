@@ -24,13 +24,13 @@ from torch.nn import functional as F  # noqa: N812
 from leray.data.cache import cache_home
 from leray.evidence.paired import t_interval
 from leray.lm.gpt2 import GPT2, GPT2Config
-from leray.studies.architecture import TUNE_SEED, size_named
+from leray.studies.architecture import SIZES, TUNE_SEED
 from leray.train.evaluation import document_losses
 from leray.train.text import read_texts
 from leray.train.tokens import Batches, Split, TokenFiles, token_files
 from leray.train.training import TUNE_WINDOWS, num_parameters
 
-PART = size_named("headline").headline
+PART = SIZES["headline"].headline
 assert PART is not None
 SCALE = PART.scale
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)

@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 
 from leray.cli import main
-from leray.errors import LerayError
 from leray.figures.architecture import draw
 from leray.studies import architecture
-from leray.studies.architecture import Part, Scale, Size, all_variants, size_named
+from leray.studies.architecture import SIZES, Part, Scale, Size, all_variants
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.architecture_session import SEEN
 from leray.studies.variants import configured, variants
@@ -28,7 +27,7 @@ TOY = Part(
 
 @pytest.mark.parametrize("scale", ["quick", "full"])
 def test_all_variants_have_the_parameters_of_the_baseline(scale):
-    size = size_named(scale)
+    size = SIZES[scale]
     for part in filter(None, (size.screen, size.headline, *size.others)):
         at = part.scale
         found = {v.name: size_of(configured(v, at.tables(), 256).model) for v in all_variants(at)}
@@ -45,14 +44,6 @@ def test_every_claim_has_one_variant_and_its_opponent():
     assert sorted(claimed) == sorted({c.id for c in CLAIMS} - more)
     assert all(v.against in names for v in all_of_them)
     assert pytest.approx(1 - 0.05 / len(CLAIMS)) == SIMULTANEOUS
-
-
-def test_sizes_that_there_are_not():
-    with pytest.raises(
-        LerayError,
-        match="preset must be one of quick, screen, headline, parts, narrow, wide, full; got",
-    ):
-        size_named("quik")
 
 
 def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):

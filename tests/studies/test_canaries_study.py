@@ -12,10 +12,9 @@ import torch
 from leray.circuits.canaries import Canaries
 from leray.circuits.logicstream import ANSWERS, NAMES, NONCE, TRUE
 from leray.cli import main
-from leray.errors import LerayError
 from leray.runs.seeds import Key
 from leray.studies import canaries, canaries_session
-from leray.studies.canaries import Size, auroc, size_named
+from leray.studies.canaries import Size, auroc
 from leray.studies.canaries_claims import CLAIM
 from leray.studies.canaries_data import (
     CHOICES,
@@ -152,5 +151,3 @@ def test_a_base_that_learned_nothing_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["study", "canaries", "--workers", "1", "--out", "run"]) == 1
     assert "the model fails its canaries at the start" in capsys.readouterr().err
-    with pytest.raises(LerayError, match="preset must be one of quick, full; got 'quik'"):
-        size_named("quik")

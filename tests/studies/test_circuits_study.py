@@ -11,13 +11,13 @@ import torch
 
 from leray.circuits.logicstream import vocabulary
 from leray.cli import main
-from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 from leray.runs.seeds import Key
-from leray.studies import circuits
-from leray.studies.circuits import SIZES, Circuits, circuits_of, size_named, verdicts_of
+from leray.studies import circuits, circuits_finding
+from leray.studies.circuits import SIZES, verdicts_of
 from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
+from leray.studies.circuits_finding import Circuits, circuits_of
 from leray.train.checkpoint import Trained
 from leray.train.text import Document
 from leray.train.tokens import vocabulary_of
@@ -46,6 +46,18 @@ def test_oracle_of_what_two_circuits_share():
     assert found["C6"].verdict == "supported"
     assert found["C1"].verdict == "refuted"
     assert {v.level for v in found.values()} == {SIMULTANEOUS}
+
+
+def test_what_is_carried_to_a_model_that_cannot_do_the_form_says_nothing():
+    """Two of three next models can: C6 is of two, the others of three."""
+    noise = np.random.default_rng(0).random(3) / 100
+    own = [
+        [circuit([1, 0], [1, 0], parameters=0.5 + x, carried=c)] * 2
+        for x, c in zip(noise, (0.1, float("nan"), 0.3), strict=True)
+    ]
+    found = {v.claim: v for v in verdicts_of(own, FORMS)}
+    assert found["C6"].estimate == pytest.approx(0.2)
+    assert (found["C6"].n, found["C1"].n) == (2, 3)
 
 
 def test_models_that_cannot_do_a_form_say_nothing():
@@ -78,7 +90,7 @@ def test_circuits_of_a_model_keep_what_they_say_and_leave_it_as_it_was(untrained
     found = circuits_of(untrained(0), untrained(1), "modus ponens", 4, 4, Key.root(0))
     assert found.score < 0.99
     assert np.isnan(found.sizes).all()
-    monkeypatch.setattr(circuits, "ABLE", 0.0)
+    monkeypatch.setattr(circuits_finding, "ABLE", 0.0)
     own = untrained(0)
     before = {n: p.detach().clone() for n, p in own.model.named_parameters()}
     found = circuits_of(own, untrained(1), "modus ponens", 4, 4, Key.root(0))
@@ -116,5 +128,5 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["verdicts"] == told["verdicts"]
     assert main(["study", "circuits", "--resume", "run", "--preset", "full"]) == 1
     assert "--preset beside --resume" in capsys.readouterr().err
-    with pytest.raises(LerayError, match="preset must be one of quick, full; got 'fast'"):
-        size_named("fast")
+    assert main(["study", "circuits", "--preset", "fast"]) == 1
+    assert "preset must be one of quick, full; got 'fast'" in capsys.readouterr().err

@@ -12,11 +12,10 @@ import torch
 from leray.circuits.logicstream import drawn_line, vocabulary
 from leray.circuits.zones import Turned
 from leray.cli import main
-from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 from leray.studies import protection
-from leray.studies.protection import SIZES, at_one_loss, chosen_of, size_named, target_of
+from leray.studies.protection import SIZES, at_one_loss, chosen_of, target_of
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Tasks, known_of, learned, reached
 from leray.studies.protection_methods import METHODS, Plan, plans, shares_of
@@ -141,11 +140,6 @@ def test_random_masks_are_as_large_as_turned_zones_and_new_tokens_are_free(tasks
         else:
             new = torch.stack([mask, size])[:, tasks.vocabulary.size :]
             assert bool((new == 1).all())
-
-
-def test_sizes_that_there_are_not():
-    with pytest.raises(LerayError, match=r"preset must be one of quick, full, large; got"):
-        size_named("quik")
 
 
 def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):

@@ -6,8 +6,9 @@ n answers. The Fisher information of the weights W, with answers y drawn from th
     F = E [∇ log p(y) ∇ log p(y)ᵀ].
 
 `fisher` is its diagonal. `factors` holds it for every linear map y = W x as a Kronecker product,
-A ⊗ G with A = E x xᵀ and G = E g gᵀ, g the gradient in y: in the bases of their eigenvectors it is
-nearly diagonal, λ_i γ_j. A weight of information F moves the share
+A ⊗ G with A = Σ x xᵀ and G = Σ g gᵀ over all places, g the gradient in y: as if x and g were
+independent, and up to one factor a map, since only ratios within a map are used. In the bases of
+their eigenvectors it is diagonal, λ_i γ_j. A weight of information F moves the share
 
     s = 1 / (1 + (F / max F) / τ)
 
@@ -44,6 +45,9 @@ def fisher(
 ) -> dict[str, Tensor]:
     """The diagonal of F by the name of every weight, mean over examples.
 
+    Raises:
+        LerayError: No examples, or gradients that are not finite.
+
     Cost: a forward and a backward pass an example.
     """
 
@@ -60,6 +64,9 @@ def sensitivity(
     logits: Callable[[Example], Float[Tensor, "n c"]],
 ) -> dict[str, Tensor]:
     """|∇ ‖logits‖²| by the name of every weight, mean over examples: memory aware synapses.
+
+    Raises:
+        LerayError: As `fisher`.
 
     Cost: a forward and a backward pass an example.
     """
@@ -118,8 +125,13 @@ def factors(
 ) -> dict[str, Factors]:
     """The Kronecker factors of every ``nn.Linear``, by the name of its weight.
 
+    The model's gradients are cleared.
+
     Args:
         examples: Each may hold many texts.
+
+    Raises:
+        LerayError: No examples.
 
     Cost: a forward and a backward pass an example; eigenvectors of every factor.
     """
@@ -132,7 +144,7 @@ def factors(
             found = logits(example)
             F.cross_entropy(found, _drawn(found, generator), reduction="sum").backward()
     model.zero_grad(set_to_none=True)
-    return {name: Factors(*_eigen(felt[name]), *_eigen(read[name])) for name in read}
+    return {name: Factors(*_eigen(felt[name]), *_eigen(read[name])) for name in felt}
 
 
 @contextmanager
@@ -173,7 +185,11 @@ def _drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def graded(information: Float[Tensor, "..."], tau: float) -> Float[Tensor, "..."]:
-    """s = 1 / (1 + (F / max F) / τ); 1 where there is no information at all."""
+    """s = 1 / (1 + (F / max F) / τ); 1 where there is no information at all.
+
+    Raises:
+        LerayError: A τ that is not above 0.
+    """
     if not tau > 0:
         raise LerayError(f"tau must be above 0; got {tau:g}")
     largest = float(information.max())

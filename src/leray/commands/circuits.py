@@ -211,7 +211,7 @@ def _tell(told: dict[str, Any], out: Path | None) -> None:
         f"does ({told['task'] or 'the program'}, {told['examples']} inputs)"
     )
     if told["weights"]:
-        print(f"weights: {told['weights']}")
+        print(told["weights"])
     for row in told["circuit"]:
         print(f"{row['score']:12.6f}  {row['edge']}")
     within = {row["edge"] for row in told["circuit"]}

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from leray.errors import LerayError, nearest
+from leray.errors import LerayError
 from leray.evidence.paired import by_seed
 from leray.lm.flops import train_flops_per_token
 from leray.runs.computation import Computation, State
@@ -154,19 +154,6 @@ SIZES = {
         ablations=True,
     ),
 }
-
-
-def size_named(preset: str) -> Size:
-    """The sizes of a preset.
-
-    Raises:
-        LerayError: There is no such preset.
-    """
-    if preset not in SIZES:
-        raise LerayError(
-            f"preset must be one of {', '.join(SIZES)}; got {preset!r:.40}{nearest(preset, SIZES)}"
-        )
-    return SIZES[preset]
 
 
 @dataclass(frozen=True, kw_only=True)

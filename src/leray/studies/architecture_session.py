@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,18 @@ from typing import Any
 import numpy as np
 
 from leray.data.cache import cache_home
-from leray.errors import LerayError
 from leray.evidence.verdict import Verdict, judge
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.studies.architecture import (
+    SIZES,
     Part,
     Protocol,
     Scale,
     Size,
     Trained,
     all_variants,
-    size_named,
 )
 from leray.studies.architecture_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.architecture_differences import (
@@ -44,6 +42,7 @@ from leray.studies.architecture_rows import (
     model_row,
     verdict_row,
 )
+from leray.studies.opening import num_processes, reopened, settings, size_of_preset
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
 from leray.train.training import check_device
@@ -70,22 +69,6 @@ class ArchitectureRequest:
     seed: int = 0
     device: str = "cpu"
 
-    def config(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], where: Path) -> ArchitectureRequest:
-        """What wrote a run's ``config.toml``.
-
-        Raises:
-            LerayError: A setting is missing or of another kind.
-        """
-        kinds = {"text": str, "preset": str, "seed": int, "device": str}
-        for name, kind in kinds.items():
-            if type(config.get(name)) is not kind:
-                raise LerayError(f"{where}: {name} must be {kind.__name__}; start a new run")
-        return cls(**{name: config[name] for name in kinds})
-
 
 def run_architecture(
     request: ArchitectureRequest,
@@ -105,22 +88,16 @@ def run_architecture(
         LerayError: For what a user can mend; what was finished stays in the folder.
         Interrupted: On Ctrl-C, with the command that goes on.
     """
-    if workers is not None and workers < 1:
-        raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
-    folder = None
+    processes, folder = num_processes(workers), None
     if resume is not None:
-        folder = RunFolder.resume(resume)
-        if folder.study != "architecture":
-            raise LerayError(f"{resume} holds a run of {folder.study!r:.60}, not 'architecture'")
-        request = ArchitectureRequest.of(folder.config, resume / "config.toml")
+        folder, request = reopened("architecture", request, resume)
         request = request if device is None else replace(request, device=device)
-    size = size_named(request.preset)
+    size = size_of_preset(SIZES, request.preset)
     check_device(request.device, "float32")
     texts = read_texts(request.text)
     files = token_files(texts, "bytes", cache_home() / "tokens")
     if folder is None:
-        folder = RunFolder.create(out, "architecture", request.config())
-    processes = workers or len(os.sched_getaffinity(0))
+        folder = RunFolder.create(out, "architecture", settings(request))
     with folder, kept_workers():
         result, details = _run(request, size, files, folder, processes)
         publish(folder, result, details)

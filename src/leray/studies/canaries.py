@@ -19,7 +19,6 @@ import torch
 
 from leray.circuits.canaries import limits_of
 from leray.circuits.faults import KINDS, Fault, Injected
-from leray.errors import LerayError, nearest
 from leray.lm.config import ModelConfig
 from leray.lm.losses import LossConfig
 from leray.lm.model import Model
@@ -65,19 +64,6 @@ SIZES = {
     "quick": Size(num_bases=1, num_episodes=6),
     "full": Size(num_bases=2, num_episodes=34),
 }
-
-
-def size_named(preset: str) -> Size:
-    """The sizes of a preset.
-
-    Raises:
-        LerayError: There is no such preset.
-    """
-    if preset not in SIZES:
-        raise LerayError(
-            f"preset must be one of {', '.join(SIZES)}; got {preset!r:.40}{nearest(preset, SIZES)}"
-        )
-    return SIZES[preset]
 
 
 def base_training(size: Size, data: Corpus, seeds: Sequence[int]) -> Training:

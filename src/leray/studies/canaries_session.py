@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,17 @@ from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.studies.architecture_rows import interval_row, verdict_row
 from leray.studies.canaries import (
+    SIZES,
     Episodes,
     Size,
     auroc,
     base_training,
     planted_edges,
-    size_named,
 )
 from leray.studies.canaries_claims import CLAIM
 from leray.studies.canaries_data import Corpus, corpus
 from leray.studies.canaries_episodes import Episode, parts_of
+from leray.studies.opening import num_processes, reopened, settings, size_of_preset
 from leray.train.training import loaded, num_parameters
 
 Publish = Callable[[RunFolder, dict[str, Any]], None]
@@ -56,19 +56,6 @@ class CanariesRequest:
     preset: str = "quick"
     seed: int = 0
 
-    @classmethod
-    def of(cls, config: Mapping[str, Any], where: Path) -> CanariesRequest:
-        """What wrote a run's ``config.toml``.
-
-        Raises:
-            LerayError: A setting is missing or of another kind.
-        """
-        kinds = {"preset": str, "seed": int}
-        for name, kind in kinds.items():
-            if type(config.get(name)) is not kind:
-                raise LerayError(f"{where}: {name} must be {kind.__name__}; start a new run")
-        return cls(**{name: config[name] for name in kinds})
-
 
 def run_canaries(
     request: CanariesRequest,
@@ -84,19 +71,14 @@ def run_canaries(
         LerayError: For what a user can mend; what was finished stays in the folder.
         Interrupted: On Ctrl-C, with the command that goes on.
     """
-    if workers is not None and workers < 1:
-        raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
-    folder = None
+    processes, folder = num_processes(workers), None
     if resume is not None:
-        folder = RunFolder.resume(resume)
-        if folder.study != "canaries":
-            raise LerayError(f"{resume} holds a run of {folder.study!r:.60}, not 'canaries'")
-        request = CanariesRequest.of(folder.config, resume / "config.toml")
-    size = size_named(request.preset)
+        folder, request = reopened("canaries", request, resume)
+    size = size_of_preset(SIZES, request.preset)
     if folder is None:
-        folder = RunFolder.create(out, "canaries", asdict(request))
+        folder = RunFolder.create(out, "canaries", settings(request))
     with folder, kept_workers():
-        result = _run(request, size, folder, workers or len(os.sched_getaffinity(0)))
+        result = _run(request, size, folder, processes)
         publish(folder, result)
     return result, folder.path
 

@@ -17,7 +17,6 @@ runs fell short of it (docs/log.md): so on these seeds all verdicts are replicat
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,13 +25,13 @@ from typing import Any
 import numpy as np
 
 from leray.data.cache import cache_home
-from leray.errors import LerayError, nearest
 from leray.evidence.paired import sign_flip_p_value, t_interval
 from leray.evidence.verdict import Verdict, judge, not_judged
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.studies.architecture_rows import interval_row, verdict_row
+from leray.studies.opening import num_processes, reopened, settings, size_of_preset
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Learning, Tasks, reached
 from leray.studies.protection_methods import METHODS, Plan, plans
@@ -70,7 +69,7 @@ _OLD = Reasoner(
     num_texts=30_000,
     width=48,
     num_layers=3,
-    num_steps=1_500,
+    num_steps=3_000,
     num_others=256,
 )
 SIZES = {
@@ -102,40 +101,12 @@ SIZES = {
 }  # fmt: skip
 
 
-def size_named(preset: str) -> Size:
-    """The sizes of a preset.
-
-    Raises:
-        LerayError: There is no such preset.
-    """
-    if preset not in SIZES:
-        raise LerayError(
-            f"preset must be one of {', '.join(SIZES)}; got {preset!r:.40}{nearest(preset, SIZES)}"
-        )
-    return SIZES[preset]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProtectionRequest:
     """What a run computes."""
 
     preset: str = "quick"
     device: str = "cpu"
-
-    def config(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], where: Path) -> ProtectionRequest:
-        """What wrote a run's ``config.toml``.
-
-        Raises:
-            LerayError: A setting is missing or of another kind.
-        """
-        for name in ("preset", "device"):
-            if not isinstance(config.get(name), str):
-                raise LerayError(f"{where}: {name} must be a text; start a new run")
-        return cls(preset=config["preset"], device=config["device"])
 
 
 def run_protection(
@@ -152,20 +123,15 @@ def run_protection(
         LerayError: For what a user can mend; what was finished stays in the folder.
         Interrupted: On Ctrl-C, with the command that goes on.
     """
-    if workers is not None and workers < 1:
-        raise LerayError(f"{workers} workers cannot do anything: ask for 1 or more")
-    folder = None
+    processes, folder = num_processes(workers), None
     if resume is not None:
-        folder = RunFolder.resume(resume)
-        if folder.study != "protection":
-            raise LerayError(f"{resume} holds a run of {folder.study!r:.60}, not 'protection'")
-        request = ProtectionRequest.of(folder.config, resume / "config.toml")
-    size = size_named(request.preset)
+        folder, request = reopened("protection", request, resume)
+    size = size_of_preset(SIZES, request.preset)
     check_device(request.device, "float32")
     if folder is None:
-        folder = RunFolder.create(out, "protection", request.config())
+        folder = RunFolder.create(out, "protection", settings(request))
     with folder, kept_workers():
-        protocol = Protocol(size, request.device, folder, workers or len(os.sched_getaffinity(0)))
+        protocol = Protocol(size, request.device, folder, processes)
         result, details = _run(request, protocol)
         publish(folder, result, details)
     return result, folder.path

@@ -60,6 +60,7 @@ class Tasks:
         num_steps: Of the new training.
         num_questions: Of every form and control, in an exam; ``exam`` seeds them.
         num_known: Old texts on which importance is measured.
+        num_held: Windows of ``held``, evenly apart.
     """
 
     vocabulary: Vocabulary

@@ -74,6 +74,7 @@ class Reasoners:
 
     @property
     def model(self) -> ModelConfig:
+        """The shape of all of them."""
         return self.training().configs[0].model
 
     def training(self) -> Training:
