@@ -1,6 +1,6 @@
 """What the canary monitor finds, undoes and costs: the table of a run of its study.
 
-    leray study canaries --preset quick --seed 3 --out runs/canaries
+    leray study canaries --preset full --seed 4 --out runs/canaries
     python benchmarks/canaries.py runs/canaries --out docs/benchmarks/canaries.txt
 
 Beside what the run measured: how often the bets call an intact capability broken where it fails as

@@ -68,13 +68,13 @@ def lines(result: dict[str, Any]) -> list[str]:
     from leray.report.canaries_page import share
 
     head = (
-        f"{'fault':<11}{'planted':>8}{'broke':>6}{'in time':>20}{'ranked first':>20}"
-        f"{'restored':>20}{'kept':>7}{'check':>7}{'without':>9}"
+        f"{'fault':<11}{'planted':>8}{'broke':>6}{'in time':>22}{'ranked first':>22}"
+        f"{'restored':>22}{'kept':>7}{'check':>7}{'without':>9}"
     )
     found = [head]
     for row in result["table"]:
         rates = "".join(
-            f"{share(row[name]):>20}" for name in ("in_time", "ranked_first", "restored")
+            f"{share(row[name]):>22}" for name in ("in_time", "ranked_first", "restored")
         )
         kept, check, without = (_estimate(m) for m in _kept(row))
         found.append(
