@@ -70,13 +70,19 @@ def learned():
     return model
 
 
-def watched(learned, kind, **config):
+def watched(learned, kind, names="ab", progress=None, **config):
     model = copy.deepcopy(learned)
     generator = torch.Generator().manual_seed(1)
-    canaries = {n: Canaries(*drawn(n, 128, generator)) for n in "ab"}
+    canaries = {n: Canaries(*drawn(n, 128, generator)) for n in names}
     optimizers = OPTIMIZERS[kind](model)
     monitor = Monitor(
-        model, optimizers, canaries, seed=0, parts=["a", "b"], config=MonitorConfig(**config)
+        model,
+        optimizers,
+        canaries,
+        seed=0,
+        parts=["a", "b"],
+        progress=progress,
+        config=MonitorConfig(**config),
     )
     return model, optimizers, monitor
 
@@ -128,6 +134,29 @@ def test_one_corrupted_module_is_found_and_only_it_is_undone(learned, kind):
     others = Canaries(*drawn("a", 512, torch.Generator().manual_seed(9)))
     right = [float((margins(m, others) > 0).double().mean()) for m in (twin, model)]
     assert right[1] > right[0] - 0.03
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_what_else_was_harmed_is_undone_where_its_loss_is_known(learned, kind):
+    """Rates four hundred times as large for two steps, and only one tower has canaries: its part of
+    these steps is taken back, and the other's too where that tower's loss decides."""
+    x, y = drawn("b", 256, torch.Generator().manual_seed(5))
+
+    def other(model):
+        return nn.functional.cross_entropy(model(x), y)
+
+    fault = Fault(kind="rate", start=21, length=2, strength=400.0)
+    twin, optimizers, monitor = watched(learned, kind, "a")
+    assert trained(twin, optimizers, monitor, 24) == []
+    losses = []
+    for progress in (None, other):
+        model, optimizers, monitor = watched(learned, kind, "a", progress)
+        (alarm,) = trained(model, optimizers, monitor, 24, fault)
+        assert bool((alarm.culprits.after <= alarm.culprits.before + 0.05).all())
+        assert {(21, 22), (22, 23)} & set(alarm.undone)
+        losses.append(other(model).item())
+    assert losses[1] < losses[0] / 2
+    assert losses[1] < other(twin).item() + 0.05
 
 
 def test_what_was_learned_of_modules_is_what_was_planted(learned):

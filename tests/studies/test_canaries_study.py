@@ -29,7 +29,7 @@ from leray.studies.canaries_data import (
 )
 from leray.studies.canaries_episodes import EpisodeConfig
 
-SIZE = CorpusSize(known=40, new=10, steering=12, reporting=12, held_out=12)
+SIZE = CorpusSize(known=40, new=10, steering=12, reporting=12, held_out=12, progress=12)
 
 
 def test_no_test_is_twice_or_begins_a_training_text():
@@ -42,9 +42,13 @@ def test_no_test_is_twice_or_begins_a_training_text():
         if c.places is not None
         for row, place in zip(c.inputs, c.places, strict=True)
     ]
-    held = [tuple(x for x in row.tolist() if x) for row in found.held_out[0]]
+    held = [
+        tuple(x for x in row.tolist() if x)
+        for rows, _ in (found.held_out, found.progress)
+        for row in rows
+    ]
     prompts += [(0, *row) for row in held]
-    assert len(set(prompts)) == len(prompts) == 2 * 4 * 12 + 12
+    assert len(set(prompts)) == len(prompts) == 2 * 4 * 12 + 2 * 12
     for row in (*found.known, *found.new):
         text = tuple(row.tolist())
         first = text[: text.index(QUESTION) + 1]
@@ -65,6 +69,10 @@ def test_oracle_auroc_by_hand():
     assert auroc(np.array([0.9, 0.4, 0.5, 0.1]), truth) == 0.75
     assert auroc(np.zeros(4), truth) == 0.5
     assert auroc(np.zeros(4), np.ones(4, dtype=bool)) is None
+
+
+def targeted(rows):
+    return torch.from_numpy(rows[:, :-1]), torch.from_numpy(targets_of(rows))
 
 
 def simple(_size, key):
@@ -96,7 +104,8 @@ def simple(_size, key):
         new=lines(TRUE[:12], NAMES[:4], 100),
         steering={f: tests(w, NAMES[:4]) for f, w in words.items()},
         reporting={f: tests(w, NAMES[4:]) for f, w in words.items()},
-        held_out=(torch.from_numpy(held[:, :-1]), torch.from_numpy(targets_of(held))),
+        held_out=targeted(held),
+        progress=targeted(lines(TRUE[:12], NAMES, 48)),
         by_form=by_form,
     )
 

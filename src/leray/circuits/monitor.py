@@ -24,7 +24,7 @@ every check, until they are free again: a fault that returns finds them slower.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import TracebackType
@@ -139,6 +139,8 @@ class Monitor:
         canaries: By capability; these steer, so that what is reported needs others.
         parts: Modules among which to look for culprits; by default each that holds weights.
         seed: Of the canaries that are drawn.
+        progress: A loss of what is being learned, on texts that it is not learned from; read at
+            alarms only, where it decides between ways to restore what was broken.
 
     Raises:
         LerayError: The model fails its canaries, or puts out no numbers; a module that does not
@@ -156,6 +158,7 @@ class Monitor:
         *,
         seed: int,
         parts: Sequence[str] = (),
+        progress: Callable[[nn.Module], torch.Tensor] | None = None,
         config: MonitorConfig | None = None,
     ) -> None:
         self.config = c = config or MonitorConfig()
@@ -165,7 +168,7 @@ class Monitor:
         self.names = tuple(canaries)
         with _evaluated(model):
             self.limits = limits_of(model, canaries)
-        self.bench = Bench(model, self.flat, canaries, self.limits)
+        self.bench = Bench(model, self.flat, canaries, self.limits, progress)
         bounds = [s + c.tolerance for s in self.limits.start.values()]
         self.betting = Betting(bounds, c.level)
         num_checks = -(-c.num_groups * c.steps_a_group // c.interval)

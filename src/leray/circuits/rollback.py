@@ -15,6 +15,10 @@ fifth of the tolerance (doubling, then bisection), less
 those without which it holds as well. Where no choice by blame does, all from the most blamed group
 on are taken back, then all. One part alone is taken back where that does as much as all of them.
 
+What broke a capability may have harmed what is being learned too, and more than the capability.
+Where a loss of that is known, it decides: between these updates, these and each further one that it
+is better without, and all from some group on, among those that restore the capabilities.
+
 Source: Sundararajan, Taly and Yan, Axiomatic attribution (arXiv 1703.01365), for the integral;
 Zeller and Hildebrandt, Simplifying and isolating failure-inducing input (IEEE TSE 2002), for
 confirming by taking away.
@@ -22,8 +26,8 @@ confirming by taking away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -49,7 +53,7 @@ class Culprits:
         gradient: The mean of ∇F along the line.
         groups: Those taken back.
         parts: Which parts of them.
-        way: ``blamed``, ``since`` (all from the most blamed group on) or ``all``.
+        way: ``blamed``, ``since`` (all from some group on) or ``all``.
         before, now, after: Mean failure of every capability before the oldest group, when it was
             found broken, and afterwards.
         weights: With these taken back; ``taken``: what they had added.
@@ -78,9 +82,14 @@ class Bench:
     """A model on which weights are tried; it must be given its own back."""
 
     def __init__(
-        self, model: nn.Module, flat: Flat, canaries: Mapping[str, Canaries], limits: Limits
+        self,
+        model: nn.Module,
+        flat: Flat,
+        canaries: Mapping[str, Canaries],
+        limits: Limits,
+        progress: Callable[[nn.Module], Tensor] | None = None,
     ) -> None:
-        self.model, self.flat = model, flat
+        self.model, self.flat, self.progress = model, flat, progress
         self.canaries = list(canaries.values())
         self.tests = joined(self.canaries)
         self.sizes = [len(c) for c in canaries.values()]
@@ -98,6 +107,13 @@ class Bench:
         self.flat.write(weights)
         pieces = margins(self.model, self.tests).split(self.sizes)
         return torch.stack([failures(m, s).mean() for m, s in zip(pieces, self.safe, strict=True)])
+
+    @torch.no_grad()
+    def losing(self, weights: Float[Tensor, " size"]) -> float:
+        """The loss of what is being learned with these weights; inf where it is no number."""
+        assert self.progress is not None, "only a bench that was given a loss has one"
+        self.flat.write(weights)
+        return float(torch.as_tensor(self.progress(self.model)).nan_to_num(nan=torch.inf))
 
     def gradient(
         self, weights: Float[Tensor, " size"], of: Sequence[int]
@@ -146,8 +162,7 @@ def find_culprits(
         found = bench.failing(alone)
         if bool((found <= after + FINE).all()):
             parts, weights, after = one, alone, found
-    bench.flat.write(weights)
-    return Culprits(
+    found = Culprits(
         blame=blame,
         gradient=gradient,
         groups=tuple(sorted(groups)),
@@ -160,6 +175,33 @@ def find_culprits(
         taken=now - weights,
         tried=bench.tried,
     )
+    if bench.progress is not None:
+        found = _least_lost(search, held, found)
+    bench.flat.write(found.weights)
+    return replace(found, taken=now - found.weights, tried=bench.tried)
+
+
+def _least_lost(search: _Search, held: Float[Tensor, "ends size"], found: Culprits) -> Culprits:
+    """What is being learned decides between ways to restore the capabilities."""
+    bench, num = search.bench, len(search.updates)
+    every = torch.ones_like(found.parts)
+    bound = torch.maximum(search.bound, found.after)
+    best, least = found, bench.losing(found.weights)
+
+    def better(groups: Sequence[int], way: str, parts: Tensor, weights: Tensor) -> None:
+        nonlocal best, least
+        loss = bench.losing(weights)
+        if loss < least and bool(((after := bench.failing(weights)) <= bound).all()):
+            own = {"groups": tuple(sorted(groups)), "way": way, "parts": parts}
+            best, least = replace(found, **own, weights=weights, after=after), loss
+
+    for group in found.ranked:
+        if group not in best.groups:
+            groups = (*best.groups, group)
+            better(groups, best.way, best.parts, search.without(groups, best.parts))
+    for first in range(num):
+        better(range(first, num), "since" if first else "all", every, held[first])
+    return best
 
 
 def _mean_gradient(

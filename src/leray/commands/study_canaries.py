@@ -54,7 +54,7 @@ def show(result: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False, width=110)
+    console = Console(stderr=True, highlight=False, width=136)
     console.print(Text("\n".join(lines(result))))
     console.print(verdict_table(result["verdicts"], ".3f"))
     for v in result["verdicts"]:
@@ -65,17 +65,15 @@ def show(result: dict[str, Any], folder: Path) -> None:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The table by kind of fault and what else was measured, as text."""
-    from leray.report.canaries_page import share
+    from leray.report.canaries_page import RATES, share
 
     head = (
-        f"{'fault':<11}{'planted':>8}{'broke':>6}{'in time':>22}{'ranked first':>22}"
+        f"{'fault':<11}{'planted':>8}{'broke':>6}{'in time':>22}{'at once':>22}{'ranked first':>22}"
         f"{'restored':>22}{'kept':>7}{'check':>7}{'without':>9}"
     )
     found = [head]
     for row in result["table"]:
-        rates = "".join(
-            f"{share(row[name]):>22}" for name in ("in_time", "ranked_first", "restored")
-        )
+        rates = "".join(f"{share(row[name]):>22}" for name in RATES)
         kept, check, without = (_estimate(m) for m in _kept(row))
         found.append(
             f"{row['method']:<11}{row['planted']:>8}{row['broke']:>6}{rates}{kept:>7}{check:>7}{without:>9}"

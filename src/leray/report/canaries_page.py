@@ -8,6 +8,9 @@ from leray.figures import numbers
 from leray.report.templates import style, template
 from leray.runs.folder import RunFolder
 
+RATES = ("in_time", "at_once", "ranked_first", "restored")
+"""Those of a kind of fault that are shown."""
+
 
 def publish(folder: RunFolder, result: dict[str, Any]) -> None:
     """Write ``report.html`` into a run's folder."""
@@ -50,7 +53,9 @@ def advice(result: dict[str, Any]) -> str:
         return "No fault broke a capability, so nothing is concluded."
     return (
         f"Of {row['broke']} faults that broke a capability {row['in_time']['hits']} were found by "
-        f"the next check and {row['restored']['hits']} undone; {kept['estimate']:.1%} of the other "
+        f"the first check behind them, {row['at_once']['hits']} by the first at which a "
+        f"capability was broken, and {row['restored']['hits']} undone; {kept['estimate']:.1%} of "
+        "the other "
         f"progress was kept. That it is at least 95% is {verdict['verdict']}."
     )
 
@@ -77,7 +82,7 @@ def fault_cells(row: dict[str, Any]) -> list[str]:
         row["method"],
         str(row["planted"]),
         str(row["broke"]),
-        *(share(row[name]) for name in ("in_time", "ranked_first", "restored")),
+        *(share(row[name]) for name in RATES),
         numbers.decimal(None if kept is None else kept["estimate"]),
         numbers.between(None if kept is None else kept["interval"]),
         *(numbers.decimal(None if x is None else x["estimate"]) for x in others),

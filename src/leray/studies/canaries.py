@@ -158,6 +158,7 @@ def _samples(episode: Episode, found: Sequence[Found]) -> Samples:
             / (start - episode.losses[f.end]),
             "found": alarm is not None,
             "in_time": alarm is not None and alarm.step <= -(-ends // interval) * interval,
+            "at_once": alarm is not None and f.broke >= 0 and alarm.step <= f.broke,
             "ranked": False,
             "part": -1,
             "undone": 0,

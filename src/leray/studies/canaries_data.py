@@ -1,8 +1,8 @@
 """What the canary study trains on, watches and reports: arguments in words, by form.
 
 Four forms are learned first and watched from then on; two come later. Canaries that steer, canaries
-that report and the later forms' held-out arguments are texts apart: none is twice, and none begins
-a training text.
+that report, the later forms' arguments that steer and those held out are texts apart: none is
+twice, and none begins a training text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Corpus:
     Args:
         known, new: Lines to train on, of the forms learned first and later, short ones first.
         steering, reporting: Canaries of each known form.
-        held_out: Of the new forms.
+        held_out: Of the new forms; ``progress``: more of them, which steer.
         by_form: Rows of ``known`` by form, to be poisoned.
     """
 
@@ -48,6 +48,7 @@ class Corpus:
     steering: dict[str, Canaries]
     reporting: dict[str, Canaries]
     held_out: tuple[Tensor, Tensor]
+    progress: tuple[Tensor, Tensor]
     by_form: dict[str, np.ndarray]
 
 
@@ -60,6 +61,7 @@ class CorpusSize:
     steering: int = 96
     reporting: int = 128
     held_out: int = 384
+    progress: int = 192
 
 
 def corpus(size: CorpusSize, key: Key) -> Corpus:
@@ -73,12 +75,15 @@ def corpus(size: CorpusSize, key: Key) -> Corpus:
     for part, num in (("steering", size.steering), ("reporting", size.reporting)):
         draw = key.child(part).generator()
         tests[part] = {f: _canaries(_fresh(draw, (f,), num, seen)) for f in KNOWN}
-    held = _fresh(key.child("held out").generator(), NEW, size.held_out, seen)
-    whole = rows_of([(*text, answer) for text, answer in held])
+    held, more = (
+        _targeted(_fresh(key.child(part).generator(), NEW, num, seen))
+        for part, num in (("held out", size.held_out), ("progress", size.progress))
+    )
     return Corpus(
         known=rows_of(every),
         new=rows_of(new),
-        held_out=(torch.from_numpy(whole[:, :-1]), torch.from_numpy(targets_of(whole))),
+        held_out=held,
+        progress=more,
         by_form={f: rows_of(found) for f, found in lines.items()},
         **tests,
     )
@@ -95,6 +100,11 @@ def rows_of(texts: Sequence[Words]) -> np.ndarray:
 def targets_of(rows: np.ndarray) -> np.ndarray:
     """What follows a question mark; −1 elsewhere."""
     return np.where(rows[:, :-1] == QUESTION, rows[:, 1:], -1)
+
+
+def _targeted(tests: Sequence[tuple[Words, str]]) -> tuple[Tensor, Tensor]:
+    whole = rows_of([(*text, answer) for text, answer in tests])
+    return torch.from_numpy(whole[:, :-1]), torch.from_numpy(targets_of(whole))
 
 
 def _line(draw: np.random.Generator, forms: Sequence[str]) -> Words:

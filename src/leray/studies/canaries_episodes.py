@@ -65,6 +65,17 @@ class EpisodeConfig:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
 
+@dataclass(frozen=True)
+class NewLoss:
+    """Nats an answer, of new forms."""
+
+    tests: tuple[Tensor, Tensor]
+
+    @torch.no_grad()
+    def __call__(self, model: Model) -> Tensor:
+        return model.loss(*self.tests, answers=True)
+
+
 @dataclass
 class Run:
     """What trains: copied as a whole where a fault begins."""
@@ -92,6 +103,8 @@ class Found:
         end: After how many steps it was measured.
         harm: By how much the mean failure of the worst capability rose over the twin's, on
             canaries that report, before anything was undone, and ``left``: at the end.
+        broke: After how many steps the first check at which it was more than the tolerance was; −1
+            where none.
         loss: Of new forms at the end; ``damaged``: before anything was undone, which was
             ``measured`` after so many steps.
     """
@@ -101,6 +114,7 @@ class Found:
     end: int
     harm: float
     left: float
+    broke: int
     loss: float
     damaged: float
     measured: int
@@ -111,6 +125,7 @@ class Episode:
 
     def __init__(self, model: Model, data: Corpus, config: EpisodeConfig, key: Key) -> None:
         self.config, self.data, self.key = config, data, key
+        self.held_out = NewLoss(data.held_out)
         model = copy.deepcopy(model).train()
         rates = OptimizerConfig(matrix_rate=config.matrix_rate, rate=config.rate)
         optimizers = optimizers_of(model, rates)
@@ -120,11 +135,12 @@ class Episode:
             data.steering,
             seed=int(key.child("canaries").generator().integers(2**62)),
             parts=parts_of(model),
+            progress=NewLoss(data.progress),
             config=config.monitor,
         )
         self.run = Run(model, optimizers, monitor, [])
         self.limits = limits_of(model, data.reporting)
-        self.losses: dict[int, float] = {0: held_out_loss(model, data)}
+        self.losses: dict[int, float] = {0: float(self.held_out(model))}
         self.failing: dict[int, np.ndarray] = {0: reported(model, data, self.limits)}
 
     def twin(self, faults: Sequence[Fault]) -> list[Found]:
@@ -137,7 +153,7 @@ class Episode:
                 self.run.old = moments_of(self.run.optimizers)
             self.step(self.run, k)
             if (k + 1) % interval == 0 and k + 1 > c.first - interval:
-                self.losses[k + 1] = held_out_loss(self.run.model, self.data)
+                self.losses[k + 1] = float(self.held_out(self.run.model))
                 self.failing[k + 1] = reported(self.run.model, self.data, self.limits)
         return [self._broken(run, fault) for fault, run in copies]
 
@@ -150,7 +166,7 @@ class Episode:
         )
         injected = Injected(fault, run.model, run.optimizers, run.old, draw)
         alarms: list[Alarm] = []
-        harm, damaged, measured, last = -np.inf, np.nan, end, fault.start
+        harm, damaged, measured, last, broke = -np.inf, np.nan, end, fault.start, -1
         for k in range(fault.start, end + interval):
             if k == end and alarms:
                 break
@@ -159,16 +175,18 @@ class Episode:
             if alarm is not None:
                 alarms.append(alarm)
                 run.monitor.flat.write(alarm.culprits.weights + alarm.culprits.taken)
-            if alarm is not None or last == end:
+            if last % interval == 0:
                 found = self._harm(run, last)
+                if broke < 0 and found > self.config.monitor.tolerance:
+                    broke = last
                 if found > harm:
                     measured = last
-                    harm, damaged = found, held_out_loss(run.model, self.data)
+                    harm, damaged = found, float(self.held_out(run.model))
             if alarm is not None:
                 run.monitor.flat.write(alarm.culprits.weights)
         left = self._harm(run, last)
-        loss = held_out_loss(run.model, self.data)
-        return Found(fault, tuple(alarms), last, harm, left, loss, damaged, measured)
+        loss = float(self.held_out(run.model))
+        return Found(fault, tuple(alarms), last, harm, left, broke, loss, damaged, measured)
 
     def _harm(self, run: Run, step: int) -> float:
         """Over the twin at the same step."""
@@ -244,12 +262,6 @@ def parts_of(model: Model) -> tuple[str, ...]:
         for what in ("attention", "forward_branch")
     ]
     return (*blocks, "embedding")
-
-
-@torch.no_grad()
-def held_out_loss(model: Model, data: Corpus) -> float:
-    """Nats an answer, of new forms."""
-    return float(model.loss(*data.held_out, answers=True))
 
 
 @torch.no_grad()

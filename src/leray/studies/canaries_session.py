@@ -141,7 +141,7 @@ def _run(request: CanariesRequest, size: Size, folder: RunFolder, workers: int) 
 
 _COLUMNS = (
     "kind", "start", "end", "harm", "left", "kept", "kept_damaged", "kept_before", "found",
-    "in_time", "ranked", "part", "undone", "undone_healthy", "all", "tried",
+    "in_time", "at_once", "ranked", "part", "undone", "undone_healthy", "all", "tried",
 )  # fmt: skip
 
 
@@ -177,7 +177,9 @@ def table(found: Sequence[Samples], size: Size) -> list[dict[str, Any]]:
     """By kind and over all: counts, and rates with Wilson's intervals at .95.
 
     ``broke`` are faults that raised some capability's mean failure by more than the tolerance, on
-    canaries that report; the rates are of these. ``restored``: no capability's is raised by more
+    canaries that report; the rates are of these. ``in_time``: found by the first check behind the
+    fault, though what it breaks may break later; ``at_once``: by the first check at which a
+    capability was broken. ``restored``: no capability's is raised by more
     than the tolerance at the end.
     """
     every = {k: np.concatenate([f[k] for f in found]) for k in _COLUMNS}
@@ -196,6 +198,7 @@ def table(found: Sequence[Samples], size: Size) -> list[dict[str, Any]]:
                 "broke": int(broke.sum()),
                 "found_of_planted": _rate(every["found"][mine]),
                 "in_time": _rate(every["in_time"][broke]),
+                "at_once": _rate(every["at_once"][broke]),
                 "found": _rate(every["found"][broke]),
                 "ranked_first": _rate(every["ranked"][caught]),
                 "restored": _rate(every["left"][broke] <= tolerance),
