@@ -70,9 +70,51 @@ def test_oracle_factors_are_the_second_moments_of_input_and_gradient():
         ]
         for x in together
     ])  # fmt: skip
+    assert found.out is not None
     torch.testing.assert_close(found.out @ torch.diag(found.gamma) @ found.out.mT, g.mT @ g)
     assert model.weight.grad is None
     assert found.information.shape == model.weight.shape
+
+
+class Bag(nn.Module):
+    """The sum of the embeddings of some tokens, read by a linear map."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.embedding = nn.Embedding(6, 4).double()
+        self.out = nn.Linear(4, 3, bias=False).double()
+        with torch.no_grad():
+            for p in self.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator))
+
+    def forward(self, tokens):
+        return self.out(self.embedding(tokens).sum(dim=1))
+
+
+def test_oracle_factors_of_an_embedding():
+    """How often each token came, and the second moment of the gradient at every token; what came
+    never may move as it likes, and so may, of all tokens, what the map behind does not read."""
+    model, tokens = Bag(), torch.tensor([[0, 1, 1], [1, 2, 4], [4, 4, 0]])
+    with torch.no_grad():
+        model.out.weight[:, 3] = 0
+    found = factors(model, [tokens], model, torch.Generator().manual_seed(0))["embedding.weight"]
+    assert found.out is None
+    assert found.gamma.tolist() == [2, 3, 1, 0, 3, 0]
+    p = model(tokens).softmax(dim=-1).detach()
+    drawn = torch.multinomial(p, 1, generator=torch.Generator().manual_seed(0))[:, 0]
+    g = (p - nn.functional.one_hot(drawn, 3)) @ model.out.weight.detach()
+    moment = 3 * g.mT @ g  # every text has three tokens
+    torch.testing.assert_close(found.into @ torch.diag(found.lam) @ found.into.mT, moment)
+    own = fisher(model, [tokens], model, torch.Generator().manual_seed(0))
+    share = turned_zones(own, {"embedding.weight": found}, 1e-9)["embedding.weight"]
+    assert isinstance(share, Turned)
+    update = torch.randn(6, 4, dtype=torch.float64)
+    moved = share.scaled(share.turned(update))
+    torch.testing.assert_close(moved[[3, 5]], update[[3, 5]])
+    torch.testing.assert_close(moved[:, 3], update[:, 3])
+    felt = moved[[0, 1, 2, 4]] @ g.mT
+    assert felt.norm() < 1e-6 * (update @ g.mT).norm()
 
 
 def test_identity_what_is_never_read_may_move_freely():
@@ -88,7 +130,7 @@ def test_identity_what_is_never_read_may_move_freely():
     share = turned_zones(own, kronecker, 1e-9)["weight"]
     assert isinstance(share, Turned)
     update = torch.randn(3, 5, dtype=torch.float64)
-    moved = share.scaled(update)
+    moved = share.scaled(share.turned(update))
     beside = torch.eye(5, dtype=torch.float64) - basis @ basis.mT
     torch.testing.assert_close(moved @ beside, update @ beside)
     changed, free = (torch.stack([m @ x[0] for x in inside]) for m in (moved, update))

@@ -104,22 +104,66 @@ def test_identity_turned_shares_in_the_standard_bases_are_shares():
     shares = torch.rand(4, 6, generator=generator)
     eye = Turned(torch.eye(4), torch.eye(6), shares)
     update = torch.randn(4, 6, generator=generator)
-    torch.testing.assert_close(eye.scaled(update), shares * update)
-    out, into = (
-        torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in (4, 6)
-    )  # fmt: skip
-    torch.testing.assert_close(Turned(out, into, torch.ones(4, 6)).scaled(update), update)
-    for s, told in ((shares, "steps"), (torch.zeros(4, 6), "still")):
-        p = torch.nn.Parameter(torch.randn(4, 6, generator=generator))
-        before = p.detach().clone()
-        plain = torch.nn.Parameter(before.clone())
-        zoned = Zoned(torch.optim.AdamW([p], lr=0.1), {p: Turned(out, into, s)})
-        free = torch.optim.AdamW([plain], lr=0.1)
-        for optimizer, weight in ((zoned, p), (free, plain)):
-            weight.grad = update.clone()
+    torch.testing.assert_close(eye.scaled(eye.turned(update)), shares * update)
+    out, into = bases(generator, torch.float32)
+    whole = Turned(out, into, torch.ones(4, 6))
+    torch.testing.assert_close(whole.scaled(whole.turned(update)), update)
+
+
+def bases(generator, dtype):
+    """Orthogonal ones of the output and the input."""
+    return (torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=dtype))[0] for n in (4, 6))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("still", [False, True])
+def test_oracle_turned_shares_are_shares_of_a_model_in_these_bases(kind, still):
+    """Ten steps: y = V Z Uᵀ x, of which any optimiser moves Z with shares of its coordinates."""
+    generator = torch.Generator().manual_seed(0)
+    out, into = bases(generator, torch.float64)
+    shapes = (9, 6), (9, 4), (4, 6)
+    x, y, start = (torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes)
+    shares = torch.zeros(4, 6) if still else torch.rand(4, 6, generator=generator)
+    shares = shares.double()
+    w, z = nn.Parameter(start.clone()), nn.Parameter(out.mT @ start @ into)
+    turned = Zoned(KINDS[kind]([w]), {w: Turned(out, into, shares)})
+    within = Zoned(KINDS[kind]([z]), {z: shares})
+    for _ in range(10):
+        for optimizer, weight in ((turned, w), (within, out @ z @ into.mT)):
+            optimizer.zero_grad()
+            F.mse_loss(x @ weight.mT, y).backward()
             optimizer.step()
-        expected = before + out @ (s * (out.T @ (plain.detach() - before) @ into)) @ into.T
-        torch.testing.assert_close(p.detach(), expected, msg=told)
+    torch.testing.assert_close(w.detach(), (out @ z @ into.mT).detach())
+    assert torch.equal(w.detach(), start) == still
+
+
+def test_adam_in_turned_bases_learns_free_directions_though_a_kept_one_is_large():
+    """One direction of the input is a hundred times as large, kept, and never done with: it fills
+    every entry of the gradient. Adam on the entries, though only what is free of its steps is
+    taken, goes a small part of the way that it goes in the bases."""
+    generator = torch.Generator().manual_seed(0)
+    _, into = bases(generator, torch.float64)
+    z, _ = torch.linalg.qr(torch.randn(64, 6, generator=generator, dtype=torch.float64))
+    true = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    z = 8 * z * torch.tensor([100, 1, 1, 1, 1, 1])
+    share = Turned(torch.eye(4).double(), into, torch.ones(4, 6, dtype=torch.float64))
+    share.shares[:, 0] = 0
+    gone = []
+    for turned in (True, False):
+        w = nn.Parameter(torch.zeros(4, 6, dtype=torch.float64))
+        adam = torch.optim.AdamW([w], lr=0.001, weight_decay=0.0)
+        optimizer = Zoned(adam, {w: share} if turned else {})
+        for _ in range(50):
+            optimizer.zero_grad()
+            F.mse_loss(z @ into.mT @ w.mT, z @ true.mT).backward()
+            optimizer.step()
+            if not turned:
+                with torch.no_grad():
+                    w.copy_(share.scaled(share.turned(w)))
+        found = w.detach() @ into
+        assert float(found[:, 0].norm()) < 1e-12
+        gone.append(float((found * true)[:, 1:].sum()))
+    assert gone[0] > 3 * abs(gone[1])
 
 
 def test_turned_shares_that_do_not_fit():

@@ -8,7 +8,11 @@ n answers. The Fisher information of the weights W, with answers y drawn from th
 `fisher` is its diagonal. `factors` holds it for every linear map y = W x as a Kronecker product,
 A ⊗ G with A = Σ x xᵀ and G = Σ g gᵀ over all places, g the gradient in y: as if x and g were
 independent, and up to one factor a map, since only ratios within a map are used. In the bases of
-their eigenvectors it is diagonal, λ_i γ_j. A weight of information F moves the share
+their eigenvectors it is diagonal, λ_i γ_j. An embedding reads one token at a time, so that of its
+two factors one is diagonal already: how often each token came. Its own diagonal would say little of
+tokens that seldom decide: where a model is sure, few answers have a gradient.
+
+A weight of information F moves the share
 
     s = 1 / (1 + (F / max F) / τ)
 
@@ -98,11 +102,12 @@ class Factors:
     """A linear map's information as a Kronecker product, diagonalised.
 
     Args:
-        out: Eigenvectors of G, ``gamma`` their eigenvalues.
-        into: Eigenvectors of A, ``lam`` theirs.
+        out: Eigenvectors of what the rows of the matrix belong to, ``gamma`` their eigenvalues: G,
+            and of an embedding, whose rows are tokens, None and how often they came.
+        into: Of its columns, ``lam`` theirs: A, and of an embedding G.
     """
 
-    out: Float[Tensor, "o o"]
+    out: Float[Tensor, "o o"] | None
     gamma: Float[Tensor, " o"]
     into: Float[Tensor, "i i"]
     lam: Float[Tensor, " i"]
@@ -123,9 +128,9 @@ def factors(
     logits: Callable[[Example], Float[Tensor, "n c"]],
     generator: torch.Generator,
 ) -> dict[str, Factors]:
-    """The Kronecker factors of every ``nn.Linear``, by the name of its weight.
+    """The Kronecker factors of every ``nn.Linear`` and ``nn.Embedding``, by the name of its weight.
 
-    The model's gradients are cleared.
+    Of an embedding that is the output too, what is read counts. The model's gradients are cleared.
 
     Args:
         examples: Each may hold many texts.
@@ -139,22 +144,30 @@ def factors(
         raise LerayError("an ability needs examples: none came")
     read: dict[str, Tensor] = {}
     felt: dict[str, Tensor] = {}
+    found: dict[str, Factors] = {}
     with _watched(model, read, felt):
         for example in examples:
-            found = logits(example)
-            F.cross_entropy(found, _drawn(found, generator), reduction="sum").backward()
+            answers = logits(example)
+            F.cross_entropy(answers, _drawn(answers, generator), reduction="sum").backward()
     model.zero_grad(set_to_none=True)
-    return {name: Factors(*_eigen(felt[name]), *_eigen(read[name])) for name in felt}
+    for name, moment in felt.items():
+        own, of = _eigen(moment), read[name]
+        found[name] = Factors(None, of, *own) if of.ndim == 1 else Factors(*own, *_eigen(of))
+    return found
 
 
 @contextmanager
 def _watched(model: nn.Module, read: dict[str, Tensor], felt: dict[str, Tensor]) -> Iterator[None]:
-    """Adds up A and G of every linear map that is run."""
+    """Adds up A and G of every map that is run; of an embedding A's diagonal."""
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            x = inputs[0].detach().flatten(0, -2)
-            read[name] = read.get(name, 0) + x.mT @ x
+            if isinstance(module, nn.Embedding):
+                num = torch.bincount(inputs[0].flatten(), minlength=module.num_embeddings)
+                read[name] = read.get(name, 0) + num.to(output.dtype)
+            else:
+                x = inputs[0].detach().flatten(0, -2)
+                read[name] = read.get(name, 0) + x.mT @ x
 
             def back(gradient: Tensor) -> None:
                 g = gradient.detach().flatten(0, -2)
@@ -164,8 +177,9 @@ def _watched(model: nn.Module, read: dict[str, Tensor], felt: dict[str, Tensor])
 
         return module.register_forward_hook(hook)
 
-    linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-    handles = [watch(f"{n}.weight".lstrip("."), module) for n, module in linear.items()]
+    kinds = nn.Linear, nn.Embedding
+    maps = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
+    handles = [watch(f"{n}.weight".lstrip("."), module) for n, module in maps.items()]
     try:
         yield
     finally:
@@ -207,7 +221,7 @@ def one_mask(information: Float[Tensor, "..."], mean: float) -> Float[Tensor, ".
 def turned_zones(
     own: dict[str, Tensor], kronecker: dict[str, Factors], tau: float, *, graduated: bool = True
 ) -> dict[str, Share]:
-    """Shares of every weight: of linear maps in their factors' bases, of others by coordinates.
+    """Shares of every weight: of maps in their factors' bases, of others by coordinates.
 
     Args:
         own: The diagonal of F by weight.

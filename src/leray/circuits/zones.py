@@ -9,13 +9,20 @@ s = 0 in the core of a circuit, small in its support, larger in its context, 1 e
 nothing where steps do not depend on its size: Adam divides by it, Muon's steps are orthogonal maps.
 
 What a matrix must keep is seldom a set of its coordinates: an ability reads some directions of its
-input and is felt along some of its output. `Turned` shares are of the coordinates V^T W U,
+input and is felt along some of its output. `Turned` shares are of the coordinates Z = Vᵀ W U, V and
+U orthogonal, and the optimiser works in them: it sees Z and the gradient Vᵀ G U, and moves Z to Z',
 
-    W ← W + V (S ∘ Vᵀ (W' − W) U) Uᵀ,   V and U orthogonal.
+    W ← W + V (S ∘ (Z' − Z)) Uᵀ.
+
+Of an optimiser that does not know bases, such as Muon and plain descent, these are its own steps,
+scaled. Adam gives every coordinate a step of its own size, so that what is kept does not decide how
+far the free directions go: on W it would, since each entry of G is mostly of what is large
+(`tests/circuits/test_zones.py`).
 
 Source: the structure document (graduated protection), which scales gradients; Kingma and Ba, Adam
 (arXiv 1412.6980, §2.1), for the invariance; Saha et al., Gradient projection memory (arXiv
-2103.09762), for directions of the input that no update may have.
+2103.09762), for directions of the input that no update may have; Vyas et al., SOAP (arXiv
+2409.11321), for Adam in the bases of Kronecker factors.
 """
 
 from __future__ import annotations
@@ -36,18 +43,23 @@ class Turned:
     """Shares of a matrix in other orthonormal bases of what it writes and what it reads.
 
     Args:
-        out: V, its columns the basis of the output.
+        out: V, its columns the basis of the output; None for the standard one.
         into: U, that of the input.
         shares: S.
     """
 
-    out: Float[Tensor, "o o"]
+    out: Float[Tensor, "o o"] | None
     into: Float[Tensor, "i i"]
     shares: Float[Tensor, "o i"]
 
+    def turned(self, matrix: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
+        """Vᵀ M U."""
+        return (matrix if self.out is None else self.out.mT @ matrix) @ self.into
+
     def scaled(self, update: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
-        """V (S ∘ Vᵀ ΔW U) Uᵀ."""
-        return self.out @ (self.shares * (self.out.mT @ update @ self.into)) @ self.into.mT
+        """V (S ∘ ΔZ) Uᵀ."""
+        found = self.shares * update @ self.into.mT
+        return found if self.out is None else self.out @ found
 
 
 Share = Turned | Float[Tensor, "..."] | float
@@ -65,7 +77,7 @@ class Zoned:
         LerayError: A share outside [0, 1], of another shape, or of a weight that is not moved.
 
     Cost: a copy of the weights that have shares, and one pass over them, a step; for turned shares
-    four products of matrices.
+    six products of matrices.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, shares: Mapping[Tensor, Share]) -> None:
@@ -87,7 +99,8 @@ class Zoned:
                     f"shares must lie in [0, 1]; got {float(s.min()):g} to {float(s.max()):g}"
                 )
             if isinstance(share, Turned):
-                self.shares.append((p, Turned(share.out.to(p), share.into.to(p), s)))
+                out = None if share.out is None else share.out.to(p)
+                self.shares.append((p, Turned(out, share.into.to(p), s)))
             else:
                 self.shares.append((p, s))
 
@@ -102,12 +115,22 @@ class Zoned:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step of the optimiser, of which every weight goes its share."""
+        """One step of the optimiser, of which every weight goes its share.
+
+        Turned weights' gradients are left turned: clear them before the next.
+        """
         before = [p.clone() for p, _ in self.shares]
-        self.optimizer.step()
-        for (p, s), old in zip(self.shares, before, strict=True):
+        seen = []
+        for p, s in self.shares:
             if isinstance(s, Turned):
-                p.copy_(old + s.scaled(p - old))
+                p.copy_(s.turned(p))
+                if p.grad is not None:
+                    p.grad.copy_(s.turned(p.grad))
+            seen.append(p.clone() if isinstance(s, Turned) else p)
+        self.optimizer.step()
+        for (p, s), old, z in zip(self.shares, before, seen, strict=True):
+            if isinstance(s, Turned):
+                p.copy_(old + s.scaled(p - z))
             else:  # where s is 0 or 1 nothing is rounded
                 p.copy_(torch.where(s == 0, old, torch.where(s == 1, p, old + s * (p - old))))
 
