@@ -28,7 +28,7 @@ TOY = replace(
         SIZES["quick"].old,
         forms=("modus ponens",), num_texts=300, width=16, num_layers=1, num_steps=2,
     ),
-    new_steps=4, num_seeds=2, num_questions=2, num_known=8,
+    forms=("modus ponens",), new_steps=4, num_seeds=2, num_questions=2, num_known=8,
 )  # fmt: skip
 
 
@@ -47,18 +47,22 @@ def test_what_is_forgotten_is_read_between_two_points():
     assert reached(run, 1.9) == pytest.approx((np.inf, 0.3, 0.3))
 
 
-def test_settings_that_reach_the_target_go_before_those_that_do_not():
-    tried = [Plan("uniform", r) for r in (0.1, 0.2, 0.3, 0.4)]
+def test_of_the_settings_that_reach_the_target_the_quickest_of_those_that_forget_least():
+    """Every method reaches 2; forgotten there: .1 and .104, told apart to a hundredth, and .3."""
+    rates = (0.1, 0.2, 0.3, 0.4)
+    tried = [*(Plan("uniform", r) for r in rates), Plan("EWC", 0.1), Plan("EWC", 0.2)]
     runs = [
         course([5, 4, 3, 3, 3], [0, 0, 0, 0, 0]),
-        course([5, 4, 3, 2, 1], [0, 0.1, 0.2, 0.2, 0.3]),
-        course([5, 3, 2, 2, 2], [0, 0.2, 0.4, 0.5, 0.6]),
-        course([5, 3, 3, 2.5, 1], [0, 0.1, 0.1, 0.1, 0.9]),
+        course([5, 4, 3, 2, 1], [0, 0, 0, 0.1, 0.3]),
+        course([5, 3, 2, 2, 2], [0, 0.1, 0.104, 0.5, 0.6]),
+        course([5, 2, 2, 2, 1], [0, 0.3, 0.3, 0.3, 0.9]),
+        course([5, 4, 3, 2, 2], [0, 0, 0, 0, 0]),
+        course([5, 4, 4, 4, 4], [0, 0, 0, 0, 0]),
     ]
-    target = target_of(tried, runs)  # after three of four parts of the steps
+    target = target_of(tried, runs)
     assert target == 2
-    assert chosen_of("uniform", tried, runs, target).rate == 0.2
-    assert chosen_of("uniform", tried[:1], runs[:1], target).rate == 0.1
+    assert chosen_of("uniform", tried, runs, target).rate == 0.3
+    assert chosen_of("EWC", tried, runs, target).rate == 0.1
 
 
 def test_two_runs_are_compared_at_the_least_loss_that_both_reach():
@@ -135,9 +139,8 @@ def test_random_masks_are_as_large_as_turned_zones_and_new_tokens_are_free(tasks
         size = share.shares if isinstance(share, Turned) else share
         assert isinstance(mask, torch.Tensor)
         assert isinstance(size, torch.Tensor)
-        if name != "embedding.weight":
-            assert abs(float(mask.mean() - size.mean())) < 0.51 / size.numel()
-        else:
+        assert abs(float(mask.mean() - size.mean())) < 0.51 / size.numel() or "embedding" in name
+        if "embedding" in name:
             new = torch.stack([mask, size])[:, tasks.vocabulary.size :]
             assert bool((new == 1).all())
 

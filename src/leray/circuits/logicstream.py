@@ -43,6 +43,8 @@ from leray.circuits.logic import (
 from leray.errors import LerayError, nearest
 
 CONTENTS = ("nonce", "true", "false")
+MIXED = ("nonce", "nonce", "true", "false")
+"""Half of a mixture is of made-up words."""
 
 MAX_DISTRACTORS = 4
 NUM_QUESTIONS = 5
@@ -220,12 +222,12 @@ def drawn_line(
     surfaces: Sequence[Surface] = SURFACES,
     *,
     forms: Sequence[str] = tuple(FORMS),
-    contents: Sequence[str] = ("nonce", "nonce", "true", "false"),
+    contents: Sequence[str] = MIXED,
     max_distractors: int = MAX_DISTRACTORS,
 ) -> tuple[str, ...]:
     """The words of an example of these forms and its answer, then further questions, to train on.
 
-    Half are controls, half of made-up words; up to ``max_distractors`` distractors. The further
+    Half are controls; up to ``max_distractors`` distractors. The further
     questions, of the same premises and person, ask for any of their properties, also again: that
     the answer to a question is the one before is learned early, and that words are to be found
     before with it. So a tenth of the texts do.

@@ -17,7 +17,7 @@ class StudyProtection:
     """Options of `leray study protection`.
 
     Args:
-        preset: quick (minutes), full, or large (hours); all can be resumed.
+        preset: quick (minutes) or full; both can be resumed.
         out: The run's folder, new or empty; by default one below runs/.
         resume: Go on with the run in this folder; its own settings hold.
         device: cpu, cuda, cuda:1.

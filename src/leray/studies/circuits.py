@@ -27,32 +27,29 @@ from leray.studies.architecture_rows import verdict_row
 from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.circuits_finding import ABLE, METHODS, Circuits, Finding
 from leray.studies.opening import num_processes, reopened, settings, size_of_preset
-from leray.studies.reasoners import Reasoner, Reasoners
+from leray.studies.reasoners import ASKED, FIRST_SEED, SMALL, Reasoner, Reasoners
 
 Publish = Callable[[RunFolder, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """How much a run of the study computes."""
+    """How much a run of the study computes.
 
-    reasoner: Reasoner
+    Args:
+        forms: Whose circuits are sought.
+    """
+
     num_seeds: int
+    reasoner: Reasoner = SMALL
+    forms: tuple[str, ...] = ASKED
     num_examples: int = 64
     num_questions: int = 200
 
 
-_SMALL = Reasoner(
-    forms=("modus ponens", "modus tollens"),
-    max_distractors=0,
-    num_texts=30_000,
-    width=48,
-    num_layers=3,
-    num_steps=3_000,
-)
 SIZES = {
-    "quick": Size(reasoner=_SMALL, num_seeds=4, num_examples=32),
-    "full": Size(reasoner=_SMALL, num_seeds=10),
+    "quick": Size(num_seeds=2, num_examples=32),
+    "full": Size(num_seeds=11),
 }
 
 
@@ -91,13 +88,15 @@ def run_circuits(
 
 def _run(request: CircuitsRequest, size: Size, folder: RunFolder, workers: int) -> dict[str, Any]:
     key = Key.root(0)
-    seeds = range(size.num_seeds)
+    seeds = range(FIRST_SEED, FIRST_SEED + size.num_seeds)
     reasoners = Reasoners(size.reasoner, seeds)
     given = reasoners.weights(folder, key, workers)
-    forms = size.reasoner.forms
+    forms = size.forms
     finding = Finding(
         asked=tuple((s, f) for s in seeds for f in forms),
-        others=tuple((s + 1) % size.num_seeds for s in seeds for _ in forms),
+        others=tuple(
+            FIRST_SEED + (k + 1) % size.num_seeds for k in range(size.num_seeds) for _ in forms
+        ),
         model=reasoners.model,
         vocabulary=reasoners.files.vocabulary,
         context=size.reasoner.context,

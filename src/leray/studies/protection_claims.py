@@ -1,9 +1,8 @@
 """The ledger of the protection study.
 
-One model of one seed, and text of which nothing is reported, chose the grids of settings and the
-rule for the target; at which loss two methods are compared was chosen when `full` had been run
-(docs/log.md), so that verdicts on its seeds replicate. All claims share one error: each is judged
-at `SIMULTANEOUS` (Bonferroni).
+Old models of other seeds chose the grids of settings, the rule for the target and at which loss two
+methods are compared (docs/log.md). All claims share one error: each is judged at `SIMULTANEOUS`
+(Bonferroni).
 """
 
 from __future__ import annotations

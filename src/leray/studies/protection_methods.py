@@ -21,8 +21,10 @@ from torch.nn.utils import parametrize
 from leray.circuits.importance import Factors, one_mask, turned_zones, zones
 from leray.circuits.zones import Share, Turned
 
-RATES = (0.003, 0.0015)
-"""The second is tried with the middle strength only."""
+RATES = (0.01, 0.003)
+"""The second is tried with the middle strength only; that of shares is `LARGER`."""
+LARGER = 0.02
+SHARES = ("random mask", "mask", "zones", "turned mask", "turned zones")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,11 @@ METHODS: dict[str, str] = {
 PENALTIES = ("L2-SP", "EWC", "SI", "MAS")
 _STRENGTHS: dict[str, tuple[float, ...]] = {
     "frozen layers": (1.0, 2.0, 3.0),
-    **dict.fromkeys(PENALTIES, (0.01, 0.04, 0.16)),
+    **dict.fromkeys(PENALTIES, (0.001, 0.01, 0.1)),
     "LoRA": (2.0, 4.0, 8.0),
     "1% replay": (1.0, 3.0, 10.0),
     **dict.fromkeys(("mask", "zones"), (1e-5, 1e-4, 1e-3)),
-    **dict.fromkeys(("random mask", "turned mask", "turned zones"), (1e-7, 1e-6, 1e-5)),
+    **dict.fromkeys(("random mask", "turned mask", "turned zones"), (1e-8, 1e-7, 1e-6)),
 }
 
 
@@ -69,11 +71,11 @@ def plans(method: str) -> tuple[Plan, ...]:
     """The settings that are tried: four of every method.
 
     The strength of a penalty is of importances with mean 1; of masks and zones it is τ, a mask
-    being as large as the zones of its τ. LoRA has larger rates.
+    being as large as the zones of its τ.
     """
     if method == "uniform":
-        return tuple(Plan(method, r) for r in (0.0005, 0.001, 0.002, 0.003))
-    rate, other = (0.01, 0.003) if method == "LoRA" else RATES
+        return tuple(Plan(method, r) for r in (0.001, 0.003, 0.006, 0.01))
+    rate, other = RATES[0], LARGER if method in SHARES else RATES[1]
     strengths = _STRENGTHS[method]
     return (*(Plan(method, rate, s) for s in strengths), Plan(method, other, strengths[1]))
 
@@ -125,10 +127,9 @@ def _random(weight: Tensor, share: Share, generator: torch.Generator) -> Tensor:
 
 
 def _opened(share: Share, new: Tensor | None) -> Share:
-    """All of the way where the weight is only of the new task."""
-    if new is None:
+    """All of the way where a weight is only of the new task; turned ones have no other there."""
+    if new is None or isinstance(share, Turned):
         return share
-    assert not isinstance(share, Turned), "rows of new tokens are not turned"
     return torch.maximum(torch.as_tensor(share).expand_as(new), new)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from leray.circuits.logicstream import MIXED
 from leray.data.cache import cache_home
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
@@ -27,6 +28,7 @@ class Reasoner:
 
     Args:
         forms: Of argument, of :data:`leray.circuits.logicstream.FORMS`.
+        contents: Of their words.
         num_texts: To train on.
         num_others: Tokens that it has besides those of the arguments.
     """
@@ -37,6 +39,7 @@ class Reasoner:
     width: int
     num_layers: int
     num_steps: int
+    contents: tuple[str, ...] = MIXED
     num_others: int = 0
     context: int = 64
 
@@ -55,6 +58,26 @@ class Reasoner:
         }  # fmt: skip
 
 
+SMALL = Reasoner(
+    forms=(
+        "modus ponens", "modus tollens", "conjunction", "disjunction", "disjunctive syllogism",
+    ),
+    contents=("nonce",),
+    max_distractors=0,
+    num_texts=100_000,
+    width=48,
+    num_layers=3,
+    num_steps=4_500,
+    num_others=256,
+)  # fmt: skip
+"""What the studies of circuits and of protection begin with. Of the forms that it learns they ask
+for some; it has the tokens of bytes, which it does not learn, and which one of them adds."""
+ASKED = ("modus ponens", "modus tollens")
+"""The forms that are asked for."""
+FIRST_SEED = 10
+"""Those before it chose how the studies go on (docs/log.md)."""
+
+
 class Reasoners:
     """Trained in a run's folder, through the driver.
 
@@ -66,7 +89,7 @@ class Reasoners:
         numbers: dict[Split, int] = {
             "train": reasoner.num_texts, "tune": 1_000, "report": 1_000,
         }  # fmt: skip
-        arguments = Arguments(numbers, reasoner.forms, reasoner.max_distractors)
+        arguments = Arguments(numbers, reasoner.forms, reasoner.max_distractors, reasoner.contents)
         self.reasoner, self.seeds, self.device = reasoner, tuple(seeds), device
         self.files: TokenFiles = token_files(
             texts_of(arguments), "words:160", cache_home() / "tokens"

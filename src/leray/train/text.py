@@ -113,18 +113,28 @@ class Arguments(Mapping[Split, tuple[Document, ...]]):
         numbers: Of arguments, by split.
         forms: Which of :data:`leray.circuits.logicstream.FORMS`.
         max_distractors: In one of them.
+        contents: Of :data:`leray.circuits.logicstream.CONTENTS`, each as often as it is there.
     """
 
     numbers: Mapping[Split, int]
     forms: tuple[str, ...] = tuple(logicstream.FORMS)
     max_distractors: int = logicstream.MAX_DISTRACTORS
+    contents: tuple[str, ...] = logicstream.MIXED
 
     def __getitem__(self, split: Split) -> tuple[Document, ...]:
         generator = np.random.default_rng([SPLITS.index(split), 0])
         trained = tuple(s for s in SURFACES if s not in HELD_OUT)
         surfaces = HELD_OUT if split == "report" else trained
-        own = {"forms": self.forms, "max_distractors": self.max_distractors}
-        lines = [drawn_line(generator, surfaces, **own) for _ in range(self.numbers[split])]
+        lines = [
+            drawn_line(
+                generator,
+                surfaces,
+                forms=self.forms,
+                contents=self.contents,
+                max_distractors=self.max_distractors,
+            )
+            for _ in range(self.numbers[split])
+        ]
         if split == "train":
             lines.sort(key=len)
         return tuple(Document(f"{split}#{k}", " ".join(x)) for k, x in enumerate(lines))
