@@ -126,7 +126,33 @@ class CircuitsFind:
 
         if self.model.startswith(PLANTED):
             return self._program()
-        return self._pretrained() if is_pretrained(self.model) else self._reasoner()
+        if is_pretrained(self.model):
+            return self._pretrained()
+        self._check_folder()
+        return self._reasoner()
+
+    def _check_folder(self) -> None:
+        """Refuse what holds no model of any kind, before the task is looked at.
+
+        Raises:
+            LerayError: So it is.
+        """
+        from leray.data.planted import program_names
+        from leray.data.pretrained import PACKAGED
+        from leray.train.checkpoint import DESCRIPTION
+
+        folder = Path(self.model)
+        if (folder / DESCRIPTION).is_file():
+            return
+        reason = "there is no such folder"
+        if folder.exists():
+            reason = f"it has neither {DESCRIPTION} nor config.json"
+        known = (PACKAGED, *(f"{PLANTED}{name}" for name in program_names()))
+        raise LerayError(
+            f"no model {self.model!r}: {reason}; allowed are a folder that 'leray lm train' wrote, "
+            f"{PLANTED}NAME, {PACKAGED}, or a folder with a Llama-type model of transformers"
+            f"{nearest(self.model, known)}"
+        )
 
     def _program(self) -> Asked:
         from leray.data.planted import load_program, task_of
