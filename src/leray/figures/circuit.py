@@ -67,7 +67,7 @@ def circuit_picture(result: dict[str, Any], *, pixels: bool = False) -> Picture:
     wiring = wiring_of(every[:MOST], result["layers"])
     caption = _caption(result, every, wiring)
     width = max(WIDTH, wiring.width + _LEFT + _RIGHT)
-    entries = _entries(wiring, result["scored_by"], width)
+    entries = _entries(wiring, weights, result["scored_by"], width)
     foot = 0.42 + 0.2 * len(entries) + 0.145 * (lines(caption, width - 0.24).count("\n") + 1)
     with house_style():
         figure, axes = _sheet(wiring, width, foot)
@@ -122,7 +122,7 @@ def _caption(result: dict[str, Any], every: list[Wire], wiring: Wiring) -> str:
     left_out = {
         "weaker edges of the circuit": len(every) - len(wiring.wires),
         "nodes that only they touch": nodes - len(wiring.boxes),
-        "nodes outside it": result["nodes"] - nodes,
+        "nodes outside the circuit": result["nodes"] - nodes,
     }
     told = ", ".join(numbers.count(n, what) for what, n in left_out.items() if n)
     said = [
@@ -130,8 +130,8 @@ def _caption(result: dict[str, Any], every: list[Wire], wiring: Wiring) -> str:
         "which it is read.",
         f"Not drawn: {told}." if told else "",
         f"Data: {numbers.count(result['examples'], 'inputs')}, seed {result['seed']}. Kept is "
-        "F = 1 − D(all other edges ablated) / D(all ablated), D the squared distance of the "
-        f"outputs from the clean ones, ablation {result['ablation']}; no interval.",
+        "F\u00a0=\u00a01\u00a0−\u00a0D(all other edges ablated) / D(all ablated), D the squared "
+        f"distance of the outputs from the clean ones, ablation {result['ablation']}; no interval.",
         f"{plain(result['weights'])}." if result["weights"] else "",
     ]
     return " ".join(text for text in said if text)
@@ -248,7 +248,9 @@ Entry = tuple[float, str, list[tuple[str, float]]]
 """Where an entry of the legend begins, its words, its samples: colour and weight."""
 
 
-def _entries(wiring: Wiring, scored_by: str, width: float) -> list[list[Entry]]:
+def _entries(
+    wiring: Wiring, weights: list[float], scored_by: str, width: float
+) -> list[list[Entry]]:
     """The legend, in as many lines as it takes."""
     used = {w.part for w in wiring.wires}
     told: list[tuple[str, list[tuple[str, float]]]] = [
@@ -256,7 +258,9 @@ def _entries(wiring: Wiring, scored_by: str, width: float) -> list[list[Entry]]:
     ]
     if wiring.trunks:
         told.append(("written, not yet read", [(_WIRE, 0.6)]))
-    told.append((_scale(wiring.wires, scored_by), [(QUIET, 0.0), (QUIET, 0.5), (QUIET, 1.0)]))
+    low, high = min(weights), max(weights)
+    shown = [low, (low + high) / 2, high] if low < high else [high]
+    told.append((_scale(wiring.wires, scored_by), [(QUIET, weight) for weight in shown]))
     found: list[list[Entry]] = [[]]
     x = 0.12
     for text, samples in told:

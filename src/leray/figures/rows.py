@@ -18,7 +18,7 @@ from scipy.optimize import isotonic_regression, linprog
 from scipy.sparse import block_array, csr_array, eye_array
 
 _BETWEEN = 0.14
-_SWEEPS, _STRAIGHT, _NEAR = 24, 3.0, 0.01
+_SWEEPS, _STRAIGHT, _NEAR, _HELD = 24, 3.0, 0.01, 1e9
 
 
 class Item(NamedTuple):
@@ -126,7 +126,7 @@ def _wanted(
 ) -> tuple[float, float]:
     """Where an item would be, and how much that matters: a node near the median of its ends."""
     if own.passes:
-        return x[own], 1 / _NEAR**2
+        return x[own], _HELD
     ends = [(x[item] + at, weight) for item, at, weight in pulls]
     near = [(end, weight / (abs(end - x[own]) + _NEAR)) for end, weight in ends]
     whole = sum(weight for _, weight in near)

@@ -22,7 +22,7 @@ MOST = 200
 """Edges that are drawn; of more, the weakest are left out and counted."""
 PARTS = {"query": -0.19, "key": 0.0, "value": 0.19}
 """The inputs of a head, and how far from its middle they are."""
-BOX, WIDE, LANE = 0.66, 1.3, 0.1
+BOX, WIDE, LANE = 0.72, 1.3, 0.1
 """Inches: width of a node and of the output, room for a trunk."""
 HEAD, PLAIN = 0.36, 0.27
 """Inches: height of a head, with the names of its inputs, and of other nodes."""
