@@ -84,6 +84,9 @@ def test_what_cannot_be_found(untrained, tmp_path, capsys):
         (["--model", "planted:sort", "--seed", "-1"], "seed must be 0 or more; got -1"),
         (["--model", "planted:length"], "by resample changes nothing: choose another ablation"),
         (["--model", str(tmp_path / "none"), "--task", "chain"], "none"),
+        (["--model", "nowhere"], "no model 'nowhere': there is no such folder; allowed are a"),
+        (["--model", "smolm2", "--task", "plural"], "did you mean 'smollm2'"),
+        (["--model", str(tmp_path)], "it has neither model.json nor config.json"),
         (["--model", str(tmp_path / "model.pkl"), "--task", "chain"], "model.pkl"),
     ):
         assert main(["circuits", "find", *options]) == 1

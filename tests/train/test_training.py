@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -322,6 +323,9 @@ def test_weights_that_are_damaged_are_refused(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(LerayError, match="cannot read"):
+        load_trained(tmp_path)
+    path.write_bytes(pickle.dumps({"weights": [1.0]}))
+    with pytest.raises(LerayError, match="begins as a pickle does, which can run code"):
         load_trained(tmp_path)
     path.unlink()
     with pytest.raises(LerayError, match="cannot read"):

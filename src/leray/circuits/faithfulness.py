@@ -78,7 +78,7 @@ def smallest(
     low, high = below[-1], next(n for n in curve.sizes if n > below[-1])
     while high - low > 1:
         middle = (low + high) // 2
-        if float(keeps(_best(scores, [middle]))) >= least:
+        if float(keeps(best_edges(scores, [middle]))) >= least:
             high = middle
         else:
             low = middle
@@ -142,12 +142,14 @@ def faithfulness(
     """
     num = len(scores)
     sizes = sorted({*(max(1, round(s * num)) for s in shares), num})
-    circuits = _best(scores, sizes)
+    circuits = best_edges(scores, sizes)
     return Curve(tuple(sizes), tuple(kept(model, task, circuits, ablation).tolist()))
 
 
-def _best(scores: Tensor, sizes: Sequence[int]) -> Tensor:
-    """``[sizes, edges]``: the edges of the largest scores, as many as each size says."""
+def best_edges(
+    scores: Float[Tensor, " edges"], sizes: Sequence[int]
+) -> Bool[Tensor, "sizes edges"]:
+    """The edges of the largest scores, as many as each size says; of equal ones the earlier."""
     rank = torch.empty(len(scores), dtype=torch.long)
     rank[scores.argsort(descending=True, stable=True).cpu()] = torch.arange(len(scores))
     return (rank < torch.tensor(sizes)[:, None]).to(scores.device)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leray.commands.algebra import one_file
+from leray.commands.figure_file import check_figure, write_figure
 from leray.errors import LerayError, plain
 
 if TYPE_CHECKING:
     from leray.algebra.fields import Field
     from leray.algebra.persistence import Filtration, Persistence
     from leray.algebra.spectral import FilteredComplex, SpectralSequence
-    from leray.figures.style import Picture
 
 MOST_LEVELS = 100
 """From the lowest to the highest: the ranks of all pages are a table of pairs of levels."""
@@ -52,7 +52,7 @@ class AlgebraPages:
 
         field = field_named(self.field)
         one_file(self.simplices, self.complex)
-        _check_figure(self.figure)
+        check_figure(self.figure)
         chosen = None if self.page == "all" else _page_number(self.page)
         filtered, values = self._filtered(field)
         source = self.simplices or self.complex
@@ -62,7 +62,7 @@ class AlgebraPages:
         if self.figure is not None:
             from leray.figures.spectral import spectral_pages
 
-            _write(self.figure, spectral_pages(result))
+            write_figure(self.figure, spectral_pages(result))
         if self.json:
             print(json.dumps(result, ensure_ascii=False))
         else:
@@ -123,13 +123,13 @@ class AlgebraBarcode:
         from leray.algebra.persistence import persistence
 
         field = field_named(self.field)
-        _check_figure(self.figure)
+        check_figure(self.figure)
         found = persistence(_filtration(self.simplices), field)
         result = {"file": plain(self.simplices.name), **_intervals(found)}
         if self.figure is not None:
             from leray.figures.barcode import barcode
 
-            _write(self.figure, barcode(result))
+            write_figure(self.figure, barcode(result))
         if self.json:
             print(json.dumps(result, ensure_ascii=False))
             return 0
@@ -256,25 +256,3 @@ def _intervals(found: Persistence) -> dict[str, Any]:
         "zero_length": [found.num_zero_length(n) for n in range(len(faces))],
         "betti": list(found.betti_numbers),
     }
-
-
-def _check_figure(path: Path | None) -> None:
-    """Refuse a name that says no kind, or a folder that is not there, before the work.
-
-    Raises:
-        LerayError: So it is.
-    """
-    if path is None:
-        return
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise LerayError(f"--figure must end in .png or .svg; got {str(path)!r}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise LerayError(f"--figure {str(path)!r} is a folder, or lies in none; give a file in a "
-                         "folder that is there")  # fmt: skip
-
-
-def _write(path: Path, picture: Picture) -> None:
-    from leray.runs.files import atomic_write
-
-    atomic_write(path, picture.png if path.suffix.lower() == ".png" else picture.svg)
-    print(f"figure: {path}", file=sys.stderr)

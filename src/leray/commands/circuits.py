@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from leray.commands.figure_file import check_figure, wants_pixels, write_figure
 from leray.errors import LerayError, nearest
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class CircuitsFind:
         ablation: What edges outside the circuit carry when it is measured: resample, mean, zero.
         least: The faithfulness that the circuit must keep.
         out: The circuit's file (safetensors), new or overwritten; none by default.
+        picture: A file to draw the circuit into, .svg or .png; one that is there is replaced.
         json: One JSON object on stdout.
     """
 
@@ -47,13 +49,14 @@ class CircuitsFind:
     ablation: Literal["resample", "mean", "zero"] = "resample"
     least: float = 0.9
     out: Path | None = None
+    picture: Path | None = None
     json: bool = False
 
     def run(self) -> int:
         """Find the circuit, say what it keeps, write it."""
         import torch
 
-        from leray.circuits.faithfulness import faithfulness, smallest
+        from leray.circuits.faithfulness import best_edges, faithfulness, kept, smallest
         from leray.data.circuits import Circuit, save_circuit
 
         if self.examples is not None and self.examples < 2:
@@ -62,6 +65,9 @@ class CircuitsFind:
             raise LerayError(f"least must lie in (0, 1]; got {self.least:g}")
         if self.seed < 0:
             raise LerayError(f"seed must be 0 or more; got {self.seed}")
+        check_figure(self.picture, "--picture")
+        if self.picture is not None and self.picture == self.out:
+            raise LerayError(f"--out and --picture are one file, {str(self.out)!r}: name two")
         asked = self._asked()
         model, judged = asked.model, asked.judged
         found = asked.found(self.ablation)
@@ -71,8 +77,8 @@ class CircuitsFind:
         chance = faithfulness(model, judged, drawn, ablation=self.ablation)
         size = smallest(model, judged, found.scores, curve, self.least, self.ablation)
         best = found.scores.argsort(descending=True, stable=True)[:size]
-        mask = torch.zeros(len(found.scores), dtype=torch.bool)
-        mask[best] = True
+        both = torch.cat([best_edges(scores, [size]) for scores in (found.scores, drawn)])
+        mask, (keeps, at_random) = both[0], kept(model, judged, both, self.ablation).tolist()
         told: dict[str, Any] = {
             "model": self.model,
             "task": self.task,
@@ -81,13 +87,18 @@ class CircuitsFind:
             "seed": self.seed,
             "ability": asked.ability,
             "edges": len(mask),
+            "nodes": len(found.graph.sources) + 1,
+            "layers": len(model.blocks),
             "size": size,
+            "kept": keeps,
+            "kept_by_chance": at_random,
             "ablation": self.ablation,
             "least": self.least,
             "faithfulness": {"sizes": curve.sizes, "values": curve.values},
             "by_chance": {"sizes": chance.sizes, "values": chance.values},
             "cpr": curve.cpr,
             "cmd": curve.cmd,
+            "scored_by": asked.scored_by,
             "circuit": [
                 {"edge": str(found.graph.edges[i]), "score": float(found.scores[i])}
                 for i in best.tolist()
@@ -98,6 +109,11 @@ class CircuitsFind:
         if self.out is not None:
             own = Circuit(graph=found.graph, scores=found.scores, mask=mask, found=told)
             save_circuit(self.out, own, model)
+        if self.picture is not None:
+            from leray.figures.circuit import circuit_picture
+
+            drawing = circuit_picture(told, pixels=wants_pixels(self.picture))
+            write_figure(self.picture, drawing)
         if self.json:
             print(json.dumps(told, ensure_ascii=False, allow_nan=False))
         else:
@@ -110,7 +126,33 @@ class CircuitsFind:
 
         if self.model.startswith(PLANTED):
             return self._program()
-        return self._pretrained() if is_pretrained(self.model) else self._reasoner()
+        if is_pretrained(self.model):
+            return self._pretrained()
+        self._check_folder()
+        return self._reasoner()
+
+    def _check_folder(self) -> None:
+        """Refuse what holds no model of any kind, before the task is looked at.
+
+        Raises:
+            LerayError: So it is.
+        """
+        from leray.data.planted import program_names
+        from leray.data.pretrained import PACKAGED
+        from leray.train.checkpoint import DESCRIPTION
+
+        folder = Path(self.model)
+        if (folder / DESCRIPTION).is_file():
+            return
+        reason = "there is no such folder"
+        if folder.exists():
+            reason = f"it has neither {DESCRIPTION} nor config.json"
+        known = (PACKAGED, *(f"{PLANTED}{name}" for name in program_names()))
+        raise LerayError(
+            f"no model {self.model!r}: {reason}; allowed are a folder that 'leray lm train' wrote, "
+            f"{PLANTED}NAME, {PACKAGED}, or a folder with a Llama-type model of transformers"
+            f"{nearest(self.model, known)}"
+        )
 
     def _program(self) -> Asked:
         from leray.data.planted import load_program, task_of
@@ -195,6 +237,11 @@ class Asked:
     weights: str = ""
     many: bool = False
 
+    @property
+    def scored_by(self) -> Literal["effect", "place"]:
+        """Whether a score is what is lost without the edge, or its place in an order."""
+        return "place" if self.many else "effect"
+
     def found(self, ablation: Ablation) -> Found | Ranked:
         """The edges, with what they are worth."""
         from leray.circuits.finder import find_edges
@@ -205,15 +252,29 @@ class Asked:
         return find_edges(self.model, self.task)
 
 
+def _tell_by_target(told: dict[str, Any]) -> None:
+    """What every input reads, the strongest first, from the output back."""
+    from leray.figures.wiring import by_target, wires_of
+
+    print("\nfrom the output back:")
+    wires = wires_of(told["circuit"])
+    places = told["scored_by"] == "place"
+    said = {w: f"#{k + 1}" if places else f"{w.score:.3g}" for k, w in enumerate(wires)}
+    for name, read in by_target(wires).items():
+        print(f"  {name} ← {', '.join(f'{w.source} ({said[w]})' for w in read)}")
+
+
 def _tell(told: dict[str, Any], out: Path | None) -> None:
     print(
         f"{told['size']} of {told['edges']} edges keep {told['least']:g} of what {told['model']} "
         f"does ({told['task'] or 'the program'}, {told['examples']} inputs)"
     )
+    print(f"these keep {told['kept']:.3f}, as many drawn at random {told['kept_by_chance']:.3f}")
     if told["weights"]:
         print(told["weights"])
     for row in told["circuit"]:
         print(f"{row['score']:12.6f}  {row['edge']}")
+    _tell_by_target(told)
     within = {row["edge"] for row in told["circuit"]}
     further = [edge for edge in told["shown"] if edge not in within]
     if further:

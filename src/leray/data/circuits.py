@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from leray.circuits.graph import Graph, graph_of
 from leray.circuits.nodes import Transformer
 from leray.errors import LerayError
 from leray.runs.files import atomic_write
+from leray.runs.tensors import open_tensors
 
 FORMAT = 1
 
@@ -71,14 +71,14 @@ def load_circuit(path: Path, model: Transformer) -> Circuit:
         LerayError: There is no such file, it is none, or it is of another model.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             told = json.loads((file.metadata() or {})["circuit"])
             scores, mask = file.get_tensor("scores"), file.get_tensor("mask")
         own = told["format"] == FORMAT
         theirs, edges, found = told["model"], told["edges"], dict(told["found"])
     except FileNotFoundError as error:
         raise LerayError(f"no circuit at {str(path)!r}") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise LerayError(
             f"{path} holds no circuit: give a file that `leray circuits find` wrote"
         ) from error

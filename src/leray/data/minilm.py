@@ -37,6 +37,7 @@ from torch import Tensor
 
 from leray.data import int16
 from leray.errors import LerayError
+from leray.runs.tensors import check_tensors
 
 CHUNK_TOKENS = (
     512  # measured best of 128 to 4,096: weights are re-read rarely, activations stay near
@@ -93,6 +94,7 @@ class MiniLM:
         )
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            check_tensors(folder / "model.safetensors")
             weights = load_file(folder / "model.safetensors", device=str(self._device))
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self._read(config, {k.removeprefix("bert."): v.float() for k, v in weights.items()})

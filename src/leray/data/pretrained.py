@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from leray.data.smollm2 import KEPT_AS, load_smollm2
 from leray.errors import LerayError, plain
+from leray.runs.tensors import check_tensors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -81,6 +82,8 @@ def _check(folder: Path) -> None:
             f"{folder} must have weights in safetensors; it has {what}: save the model again with "
             "save_pretrained"
         )
+    for path in sorted(folder.glob("*.safetensors")):
+        check_tensors(path)
 
 
 def _model(folder: Path) -> LlamaForCausalLM:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 from leray.runs.files import atomic_write, make_folder
+from leray.runs.tensors import open_tensors
 from leray.train.configuration import settings_of
 from leray.train.tokens import Vocabulary
 from leray.train.training import num_parameters, weightless
@@ -106,7 +106,7 @@ def _empty(config: ModelConfig) -> Model:
 def _fill(model: Model, path: Path) -> None:
     wanted = {k: v.shape for k, v in model.state_dict().items()}
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             found = {k: torch.Size(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
             if found != wanted:
                 odd = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
@@ -115,10 +115,8 @@ def _fill(model: Model, path: Path) -> None:
                     f"{list(found.get(odd[0], []))}, wanted {list(wanted.get(odd[0], []))}"
                 )
             weights = {k: file.get_tensor(k) for k in wanted}
-    except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, LerayError):
-            raise
-        raise LerayError(f"cannot read {path}: {error}") from error
+    except FileNotFoundError as error:
+        raise LerayError(f"cannot read {path}: {error.strerror or error}") from error
     odd = [k for k, w in weights.items() if w.dtype != torch.float32 or not w.isfinite().all()]
     if odd:
         raise LerayError(f"{path}: {odd[0]!r} is no finite float32")
