@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
@@ -9,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from leray.circuits.decoder import Decoder
+from leray.circuits.faithfulness import kept
 from leray.circuits.logicstream import vocabulary
+from leray.circuits.patching import clean_run
 from leray.cli import main
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 from leray.runs.seeds import Key
-from leray.studies import circuits, circuits_finding
+from leray.studies import circuits, circuits_drift, circuits_finding
 from leray.studies.circuits import SIZES, verdicts_of
 from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.circuits_finding import Circuits, circuits_of
+from leray.train.arguments import answer_tokens, papers, task_of_form
 from leray.train.checkpoint import Trained
 from leray.train.text import Document
 from leray.train.tokens import vocabulary_of
@@ -25,10 +30,10 @@ from leray.train.tokens import vocabulary_of
 FORMS = ("modus ponens", "modus tollens")
 
 
-def circuit(mask, scores, score=1.0, parameters=0.5, carried=0.2):
+def circuit(mask, scores, score=1.0, parameters=0.5, carried=0.2, late=0.7):
     return Circuits(
         score, parameters, np.array(scores, dtype=float), np.ones(4), np.ones(4),
-        np.array(mask, dtype=bool), 0.0, carried,
+        np.array(mask, dtype=bool), 0.0, carried, np.array([0.9, 0.8, late]),
     )  # fmt: skip
 
 
@@ -37,13 +42,15 @@ def test_oracle_of_what_two_circuits_share():
     rng = np.random.default_rng(0)
     one = circuit([1, 1, 0, 0, 0, 0], [5, 4, 3, 2, 1, 0])
     other = circuit([0, 1, 1, 0, 0, 0], [3, 5, 4, 2, 1, 0])
-    noise = [circuit(c.mask, c.scores, parameters=0.5 + 1e-3 * x) for c, x in (
+    noise = [circuit(c.mask, c.scores, parameters=0.5 + 1e-3 * x, late=0.7001) for c, x in (
         (one, rng.random()), (other, rng.random()))]  # fmt: skip
     found = {v.claim: v for v in verdicts_of([[one, other], noise], FORMS)}
     assert found["C2"].estimate == pytest.approx(1 / 2 - 2 * 2 / 6 / 2)
     assert found["C7"].estimate == pytest.approx((6 / 8 + 7 / 8) / 2)
     assert found["C6"].estimate == pytest.approx(0.2)
     assert found["C6"].verdict == "supported"
+    assert found["C6d"].estimate == pytest.approx(0.70005)
+    assert found["C6d"].verdict == "supported"
     assert found["C1"].verdict == "refuted"
     assert {v.level for v in found.values()} == {SIMULTANEOUS}
 
@@ -58,6 +65,32 @@ def test_what_is_carried_to_a_model_that_cannot_do_the_form_says_nothing():
     found = {v.claim: v for v in verdicts_of(own, FORMS)}
     assert found["C6"].estimate == pytest.approx(0.2)
     assert (found["C6"].n, found["C1"].n) == (2, 3)
+
+
+def test_a_circuit_keeps_what_it_did_before_anything_is_learned_and_less_later(
+    untrained, monkeypatch
+):
+    """At rate 0 its F is that of the model as it was; at large rates another; the model is left."""
+    own = untrained(0)
+    generator = np.random.default_rng(0)
+    task = task_of_form(own, "modus ponens", 8, generator)
+    exam = papers("modus ponens", 4, generator)
+    model = copy.deepcopy(own.model).double().requires_grad_(False)
+    decoder = Decoder(model, answer_tokens(own))
+    mask = torch.rand(len(clean_run(decoder, task).graph.edges)) < 0.5
+    before = float(kept(decoder, task, mask[None], "resample"))
+    state = {n: x.clone() for n, x in own.model.state_dict().items()}
+    monkeypatch.setattr(circuits_drift, "MARKS", (1, 3))
+    monkeypatch.setattr(circuits_drift, "STILL_ABLE", 0.0)
+    for rate, same in ((0.0, True), (0.05, False)):
+        monkeypatch.setattr(circuits_drift, "MATRIX_RATE", rate)
+        monkeypatch.setattr(circuits_drift, "RATE", rate)
+        found = circuits_drift.drifted(own, exam, mask, task, np.random.default_rng(1))
+        assert found.shape == (2,)
+        assert np.allclose(found, before, atol=1e-5) == same
+    assert all(torch.equal(x, state[n]) for n, x in own.model.state_dict().items())
+    monkeypatch.setattr(circuits_drift, "STILL_ABLE", 1.1)
+    assert np.isnan(circuits_drift.drifted(own, exam, mask, task, generator)).all()
 
 
 def test_models_that_cannot_do_a_form_say_nothing():

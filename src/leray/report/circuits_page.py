@@ -10,7 +10,7 @@ from leray.figures import numbers
 from leray.report.templates import style, template
 from leray.runs.folder import RunFolder
 
-HEADS = ("form", "score", "ours", "EAP-IG", "ACDC", "random", "by chance", "elsewhere")
+HEADS = ("form", "score", "ours", "EAP-IG", "ACDC", "random", "by chance", "elsewhere", "later")
 
 
 def publish(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -72,6 +72,7 @@ def row_cells(row: dict[str, Any]) -> list[str]:
         *sizes,
         _range(row["by_chance"], 2),
         _range(row["carried"], 2),
+        ", ".join(_range(found, 2) for found in row["drifted"]),
     ]
 
 

@@ -25,6 +25,7 @@ from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
 from leray.studies.architecture_rows import verdict_row
 from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
+from leray.studies.circuits_drift import MARKS
 from leray.studies.circuits_finding import ABLE, METHODS, Circuits, Finding
 from leray.studies.opening import num_processes, reopened, settings, size_of_preset
 from leray.studies.reasoners import ASKED, FIRST_SEED, SMALL, Reasoner, Reasoners
@@ -115,6 +116,7 @@ def _run(request: CircuitsRequest, size: Size, folder: RunFolder, workers: int) 
         "seed": 0,
         "data": {"name": f"LogicStream ({', '.join(forms)})", "repaired": {}, "dropped": {}},
         "scale": asdict(size),
+        "marks": list(MARKS),
         "edges": max(len(c.scores) for c in found),
         "table": [_row(form, [c[i] for c in by_seed]) for i, form in enumerate(forms)],
         "weights": None,
@@ -141,6 +143,7 @@ def verdicts_of(by_seed: Sequence[Sequence[Circuits]], forms: Sequence[str]) -> 
         "C1": [_mean(c.parameters for c in own) for own in able],
         "C2": [_mean(_shared(a, b) for a, b in permutations(own, 2)) for own in able],
         "C6": [_mean(c.carried for c in own) for own in able],
+        "C6d": [_mean(c.drifted[-1] for c in own) for own in able],
         "C7": [_mean(_area(a.scores, b.mask) for a, b in permutations(own, 2)) for own in able],
     }
     return [_judged(c, np.array(values[c.id]), data, note) for c in CLAIMS]
@@ -197,6 +200,9 @@ def _row(form: str, circuits: Sequence[Circuits]) -> dict[str, Any]:
         ],
         "by_chance": [c.by_chance for c in circuits],
         "carried": [c.carried for c in circuits if np.isfinite(c.carried)],
+        "drifted": [
+            [c.drifted[k] for c in circuits if np.isfinite(c.drifted[k])] for k in range(len(MARKS))
+        ],
         "parameters": [c.parameters for c in circuits],
     }
 

@@ -63,6 +63,15 @@ CLAIMS = (
         0.4,
     ),
     _claim(
+        "C6d",
+        "Circuits drift",
+        f"what a circuit that keeps {FAITHFUL:g} keeps when its model, still able, has learned on "
+        "for 180 steps",
+        "less",
+        FAITHFUL,
+        0.1,
+    ),
+    _claim(
         "C7",
         "One circuit predicts where others are",
         "the area under the curve of one form's scores for the edges of another's circuit",

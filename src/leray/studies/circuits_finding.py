@@ -26,6 +26,7 @@ from leray.lm.model import Model
 from leray.runs.computation import Samples, State
 from leray.runs.seeds import Key
 from leray.studies.circuits_claims import FAITHFUL
+from leray.studies.circuits_drift import MARKS, drifted
 from leray.studies.reasoners import Weights
 from leray.train.arguments import Paper, accuracies, answer_tokens, encoded, papers, task_of_form
 from leray.train.checkpoint import Trained
@@ -53,6 +54,7 @@ class Circuits:
         mask: Ours.
         by_chance: What as many random edges as ours keep.
         carried: What ours keeps in the next seed's model, where that can do the form too.
+        drifted: What it keeps while its own model learns on, after `MARKS` steps.
     """
 
     score: float
@@ -63,6 +65,7 @@ class Circuits:
     mask: Bool[np.ndarray, " e"]
     by_chance: float
     carried: float
+    drifted: Float[np.ndarray, " marks"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Finding:
                 mask=x["mask"],
                 by_chance=float(x["by_chance"]),
                 carried=float(x["carried"]),
+                drifted=x["drifted"],
             )
             for (x,) in samples
         ]
@@ -134,7 +138,8 @@ def circuits_of(
     score, none = min(accuracies(own, exam).values()), float("nan")
     if score < ABLE:
         empty = np.full(len(METHODS), none)
-        return Circuits(score, none, np.zeros(0), empty, empty, np.zeros(0, bool), none, none)
+        nothing, never = np.zeros(0, bool), np.full(len(MARKS), none)
+        return Circuits(score, none, np.zeros(0), empty, empty, nothing, none, none, never)
     portable = min(accuracies(other, exam).values()) >= ABLE
     share = parameters_needed(own, exam, papers(form, num_examples, generator))
     finding, measuring = (task_of_form(own, form, num_examples, generator) for _ in range(2))
@@ -168,6 +173,7 @@ def circuits_of(
         mask=mask.numpy(),
         by_chance=float(kept(model, measuring, chance[None], "resample")),
         carried=float(kept(elsewhere, measuring, mask[None], "resample")) if portable else none,
+        drifted=drifted(own, exam, mask, measuring, generator),
     )
 
 
