@@ -359,7 +359,7 @@ def _single(k: int, times: int) -> Owners:
     return torch.eye(k, dtype=torch.bool).repeat_interleave(times, 0)
 
 
-def _within(out: Owners, into: Owners) -> Bool[Tensor, "o i"]:
+def _within(out: Bool[Tensor, "o k"], into: Bool[Tensor, "i k"]) -> Bool[Tensor, "o i"]:
     """Whether all owners of the reader are owners of what it reads; no one's reads nothing."""
     return (~out[:, None] | into).all(dim=-1) & out.any(dim=1)[:, None]
 

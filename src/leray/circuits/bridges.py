@@ -114,7 +114,7 @@ class Bridges:
 
 
 def find_bridges(
-    needs: Float[Tensor, "k m"], strata: Int[Tensor, " m"], several: int = 2
+    needs: Float[Tensor, "k m"], strata: Int[Tensor, "..."], several: int = 2
 ) -> Bridges:
     """Which weights at least ``several`` capabilities need, beyond what their sizes predict.
 
