@@ -25,8 +25,8 @@ share of the stratum that j needs by t or more,
 
 a Poisson-binomial tail, without drawing; the score is T − E T, a share of a capability. Where each
 capability needs a seventh of a stratum, two of six coincide on a fifth of it by chance, and no one
-weight's p-value is small: the score says where bridges are, q-values that chance did not put them
-there, which takes capabilities that need little.
+weight's p-value is small: the score says where bridges are, and q-values mean something only where
+capabilities need little of a model.
 
 Shapes: k capabilities, n examples, c answers, m weights in one row (parameters in the order of
 ``model.named_parameters()``, each flattened), s weights of a stratum.
@@ -98,8 +98,8 @@ class Bridges:
         expected: E T under the null, by stratum.
         p_value: P(T ≥ t) under the null, of every weight by itself.
         q_value: The false discovery rate at which it would be called a bridge (Benjamini and
-            Hochberg). Weights of one unit are needed together, so that their p-values are
-            positively dependent.
+            Hochberg), were needs independent. Weights of one unit are needed together, and of
+            those called at .05 a third was no planted bridge (docs/circuits.md).
     """
 
     statistic: Float[Tensor, " m"]
