@@ -159,6 +159,25 @@ def test_what_else_was_harmed_is_undone_where_its_loss_is_known(learned, kind):
     assert losses[1] < other(twin).item() + 0.05
 
 
+def test_behind_an_alarm_what_is_being_learned_is_looked_at_too(learned):
+    """One tower with canaries breaks and is restored; then the other does, before the next check:
+    no capability falls, and still it is undone where its loss is known."""
+    x, y = drawn("b", 256, torch.Generator().manual_seed(5))
+
+    def other(model):
+        return nn.functional.cross_entropy(model(x), y)
+
+    second = Fault(kind="corruption", start=25, strength=5.0, target="b")
+    for progress in (None, other):
+        model, optimizers, monitor = watched(learned, "adamw", "a", progress)
+        assert len(trained(model, optimizers, monitor, 24, FAULT)) == 1
+        before = other(model).item()
+        alarms = trained(model, optimizers, monitor, 4, second, first=24)
+        assert [a.broken for a in alarms] == [()] * (progress is not None)
+        assert (other(model).item() < before + 0.05) == (progress is not None)
+    assert (25, 26) in alarms[0].undone
+
+
 def test_what_was_learned_of_modules_is_what_was_planted(learned):
     """Noise in one tower, later in the other: each hurts its own capability and no other."""
     model, optimizers, monitor = watched(learned, "adamw", steps_a_group=3, interval=6)

@@ -53,8 +53,8 @@ class MonitorConfig:
     """How much a capability's mean failure may rise."""
     num_drawn: int = 10
     """Canaries of each capability at a check; as many again where they speak against it."""
-    num_draws: int = 128
-    """The most such draws more at a check."""
+    num_draws: int = 1024
+    """The most such draws more at a check, of the pool's failures, which are read once."""
     num_groups: int = 12
     """Updates in the ring."""
     steps_a_group: int = 1
@@ -79,7 +79,8 @@ class Alarm:
 
     Args:
         step: After how many steps; ``steps``: what each group in the ring was, from and to.
-        broken: Names of capabilities; ``parts``: of the model's parts.
+        broken: Names of capabilities, none where only what is being learned goes on to suffer;
+            ``parts``: of the model's parts.
         culprits: What was undone.
     """
 
@@ -179,7 +180,9 @@ class Monitor:
         self.history: deque[np.ndarray] = deque(maxlen=1024)
         """Mean failures at the last checks, of the canaries that were drawn."""
         self._restored: np.ndarray | None = None
-        """At the check behind an alarm: the mean failures that it left."""
+        """At the check behind an alarm: the mean failures that it left,"""
+        self._losing = np.inf
+        """and the loss of what is being learned."""
         self._generator = np.random.default_rng(seed)
         self.ring.keep(self.optimizers)
 
@@ -212,9 +215,13 @@ class Monitor:
         self.ring.close()
         with _evaluated(self.model):
             broken = self._broken()
-            again = [] if broken else self._going_on()
-            alarm = self._undo(broken or again) if broken or again else None
-        self._restored = alarm.culprits.after.cpu().numpy() if alarm and broken else None
+            again = None if broken else self._going_on()
+            alarm = self._undo(broken or again or []) if broken or again is not None else None
+            self._restored = None
+            if alarm is not None and broken:
+                self._restored = alarm.culprits.after.cpu().numpy()
+                if self.bench.progress is not None:
+                    self._losing = self.bench.losing(alarm.culprits.weights)
         if alarm is None:
             self.guarded.release()
         self.ring.keep(self.optimizers)
@@ -241,17 +248,24 @@ class Monitor:
         return self.betting.broken()
 
     @torch.no_grad()
-    def _going_on(self) -> list[int]:
+    def _going_on(self) -> list[int] | None:
         """At the check behind an alarm: the capabilities that fall again, on the same canaries.
 
         A fault that lasts longer than to a check is undone up to there, and what is left of it may
-        be too little to bet on. The bound is that of what was restored.
+        be too little to bet on. The bound is that of what was restored. Where only the loss of what
+        is being learned has risen since, none fall, and still there is something to undo.
+
+        Returns:
+            None where nothing is going on.
         """
         if self._restored is None:
-            return []
-        found = self.bench.failing(self.ring.weights(-1)).cpu().numpy()
+            return None
+        now = self.ring.weights(-1)
+        found = self.bench.failing(now).cpu().numpy()
         over = found > self._restored + SLACK * self.config.tolerance
-        return np.flatnonzero(over).tolist()
+        worse = self.bench.progress is not None and self.bench.losing(now) > self._losing
+        self.flat.write(now)
+        return np.flatnonzero(over).tolist() if over.any() or worse else None
 
     def _failures(self, rows: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Of these canaries of some capabilities, in one pass."""
@@ -266,7 +280,8 @@ class Monitor:
     def _undo(self, broken: Sequence[int]) -> Alarm:
         held = self.ring.held()
         ends = self.ring.ends
-        culprits = find_culprits(self.bench, held, broken, self.config.tolerance)
+        of = broken or range(len(self.names))
+        culprits = find_culprits(self.bench, held, of, self.config.tolerance)
         first = ends[culprits.groups[0]]
         kept = self.ring.moments_before(first)
         if kept is not None:
