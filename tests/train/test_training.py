@@ -358,6 +358,7 @@ def test_a_configuration_there_and_back():
         ({"model": {"width": 30, "num_heads": 4}}, "width must be a multiple"),
         ({"model": {"positions": "here"}}, r"must be one of rotary, .*; got 'here'"),
         ({"model": {"windows": 4}}, "windows must be a list"),
+        ({"model": {"windows": [100_000, 0]}}, "a window of 100000 has no effect on a context of"),
         ({"model": 3}, "must be a table"),
         ({"model": {"num_tokens": 3}}, "no setting 'num_tokens'"),
         ({"loss": {"gluing": 0.5}}, "the loss 'gluing' has no effect"),

@@ -79,6 +79,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         self.loss.check(self.model)
         self.settling.check(self.model)
+        wide = [w for w in self.model.windows if w >= self.data.context]
+        if wide:
+            raise ValueError(
+                f"a window of {wide[0]} has no effect on a context of {self.data.context}; "
+                "give 0 for a layer that sees all of it"
+            )
         if self.data.growing and not self.loss.answers:
             raise ValueError("growing has no effect without answers = true in the loss")
         if self.data.num_sequences % self.schedule.accumulate:
