@@ -1,6 +1,6 @@
 """What the canary monitor finds, undoes and costs: the table of a run of its study.
 
-    leray study canaries --preset full --seed 4 --out runs/canaries
+    leray study canaries --preset full --seed 6 --out runs/canaries
     python benchmarks/canaries.py runs/canaries --out docs/benchmarks/canaries.txt
 
 Beside what the run measured: how often the bets call an intact capability broken where it fails as
@@ -81,7 +81,7 @@ def _simulated(num: int) -> list[str]:
         for _ in range(NUM_CHECKS):
             betting.begin()
             for k in range(NUM_CAPABILITIES):
-                for _ in range(4):
+                for _ in range(c.num_draws):
                     drawn = (generator.random(c.num_drawn) < bound).astype(float)
                     if betting.read(k, drawn) < 0:
                         break
