@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from leray.circuits.canaries import Limits, failures, joined, limits_of, margins
 from leray.circuits.faults import KINDS, Fault, Injected, wrong_answers
@@ -72,7 +72,8 @@ class NewLoss:
     tests: tuple[Tensor, Tensor]
 
     @torch.no_grad()
-    def __call__(self, model: Model) -> Tensor:
+    def __call__(self, model: nn.Module) -> Tensor:
+        assert isinstance(model, Model), "episodes train our own decoders"
         return model.loss(*self.tests, answers=True)
 
 
