@@ -159,9 +159,9 @@ def find_culprits(
         one = torch.zeros_like(parts)
         one[blame[groups].sum(dim=0).argmax()] = True
         alone = search.without(groups, one)
-        found = bench.failing(alone)
-        if bool((found <= after + FINE).all()):
-            parts, weights, after = one, alone, found
+        still = bench.failing(alone)
+        if bool((still <= after + FINE).all()):
+            parts, weights, after = one, alone, still
     found = Culprits(
         blame=blame,
         gradient=gradient,
