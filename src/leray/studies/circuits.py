@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Size:
 
 
 SIZES = {
-    "quick": Size(num_seeds=2, num_examples=32),
+    "quick": Size(reasoner=replace(SMALL, num_steps=2_500), num_seeds=2, num_examples=32),
     "full": Size(num_seeds=11),
 }
 

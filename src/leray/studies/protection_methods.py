@@ -21,10 +21,9 @@ from torch.nn.utils import parametrize
 from leray.circuits.importance import Factors, one_mask, turned_zones, zones
 from leray.circuits.zones import Share, Turned
 
-RATES = (0.01, 0.003)
-"""The second is tried with the middle strength only; that of shares is `LARGER`."""
-LARGER = 0.02
-SHARES = ("random mask", "mask", "zones", "turned mask", "turned zones")
+RATE, SMALLER, LARGER = 0.01, 0.003, 0.02
+"""The middle strength is tried at two: with the larger too where weights are held back, else with
+the smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,9 @@ METHODS: dict[str, str] = {
 PENALTIES = ("L2-SP", "EWC", "SI", "MAS")
 _STRENGTHS: dict[str, tuple[float, ...]] = {
     "frozen layers": (1.0, 2.0, 3.0),
-    **dict.fromkeys(PENALTIES, (0.001, 0.01, 0.1)),
+    "L2-SP": (0.001, 0.003, 0.01),
+    "MAS": (0.001, 0.003, 0.01),
+    **dict.fromkeys(("EWC", "SI"), (0.03, 0.1, 0.3)),
     "LoRA": (2.0, 4.0, 8.0),
     "1% replay": (1.0, 3.0, 10.0),
     **dict.fromkeys(("mask", "zones"), (1e-5, 1e-4, 1e-3)),
@@ -75,9 +76,10 @@ def plans(method: str) -> tuple[Plan, ...]:
     """
     if method == "uniform":
         return tuple(Plan(method, r) for r in (0.001, 0.003, 0.006, 0.01))
-    rate, other = RATES[0], LARGER if method in SHARES else RATES[1]
+    free = method in ("frozen layers", "LoRA", "1% replay")
     strengths = _STRENGTHS[method]
-    return (*(Plan(method, rate, s) for s in strengths), Plan(method, other, strengths[1]))
+    other = Plan(method, SMALLER if free else LARGER, strengths[1])
+    return (*(Plan(method, RATE, s) for s in strengths), other)
 
 
 @dataclass(frozen=True)
