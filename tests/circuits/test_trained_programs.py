@@ -121,9 +121,8 @@ def test_one_set_of_edges_for_each_row(train) -> None:
 def test_training_repeats(train) -> None:
     """Identity: the same seed, the same weights; another, others."""
     program = load_program("repeated")
-    (first, circuit), (again, same), (other, _) = (
-        train.trained(program, train.Training(seed=seed, num_steps=2)) for seed in (0, 0, 1)
-    )
+    how = [train.Training(num_layers=2, seed=seed, num_steps=2) for seed in (0, 0, 1)]
+    (first, circuit), (again, same), (other, _) = (train.trained(program, h) for h in how)
     assert circuit == same
     assert all(map(torch.equal, first.parameters(), again.parameters()))
     assert not torch.equal(first.token, other.token)
