@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def train():
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up there
     spec.loader.exec_module(module)
     return module
 
@@ -131,5 +133,5 @@ def test_training_repeats(train) -> None:
 
 def test_what_was_not_trained_is_named() -> None:
     """Identity: one clear line."""
-    with pytest.raises(LerayError, match=r"no trained model 'sorted'.*did you mean 'sort'"):
-        load_trained("sorted")
+    with pytest.raises(LerayError, match=r"no trained model 'frist'.*did you mean 'first'"):
+        load_trained("frist")
