@@ -36,7 +36,7 @@ import argparse
 import copy
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -263,19 +263,29 @@ def trained(program: Program, how: Training) -> tuple[PlainTransformer, tuple[Ed
     return model, tuple(places.values())
 
 
-@torch.no_grad()
-def measured(
-    program: Program, model: PlainTransformer, circuit: tuple[Edge, ...]
-) -> dict[str, float | list[float]]:
-    """What says that the circuit is true: of double precision, on all inputs.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measures:
+    """What says that a circuit is true.
 
-    Returns:
-        ``outputs``, the largest distance of an output from the program's; ``right``, the share of
-        places where the largest output is the program's (one of them, where it has several);
-        ``kept``, F of the circuit by ablation;
-        ``spare`` and ``true``, the largest effect of one spare edge and the least of one true edge,
-        each in the best of the three ways, as fractions of D.
+    Args:
+        outputs: The largest distance of an output from the program's.
+        right: The share of places where the largest output is the program's (one of them, where it
+            has several).
+        kept: F of the circuit by ablation.
+        spare: The largest effect of one spare edge, over the three ways, as a fraction of D.
+        true: The least effect of one true edge, in the best of the three ways.
     """
+
+    outputs: float
+    right: float
+    kept: tuple[float, ...]
+    spare: float
+    true: float
+
+
+@torch.no_grad()
+def measured(program: Program, model: PlainTransformer, circuit: tuple[Edge, ...]) -> Measures:
+    """On all inputs of the program; the model in double precision."""
     task = task_of(program)
     run = clean_run(model, task)
     clean, wanted = run.outputs_of_all()[:, 1:], program.model(task.clean)[:, 1:]
@@ -286,22 +296,20 @@ def measured(
     lost = [float(divergence(y, run.outputs_of_all(), task).mean()) for y in alone]
     ends = [model.output(r.sum(dim=0)) for r in every]
     all_lost = [float(divergence(y, run.outputs_of_all(), task).mean()) for y in ends]
-    return {
-        "outputs": float((clean - wanted).abs().max()),
-        "right": float((said > wanted.amax(dim=2) - RIGHT).double().mean()),
-        "kept": [1 - a / b for a, b in zip(lost, all_lost, strict=True)],
-        "spare": float(effects[~true].max()) / max(all_lost),
-        "true": float(effects[true].min()) / max(all_lost),
-    }
+    return Measures(
+        outputs=float((clean - wanted).abs().max()),
+        right=float((said > wanted.amax(dim=2) - RIGHT).double().mean()),
+        kept=tuple(1 - a / b for a, b in zip(lost, all_lost, strict=True)),
+        spare=float(effects[~true].max()) / max(all_lost),
+        true=float(effects[true].min()) / max(all_lost),
+    )
 
 
-def passes(measures: dict[str, float | list[float]]) -> bool:
+def passes(measures: Measures) -> bool:
     """Whether the circuit is verified."""
-    kept = measures["kept"]
-    assert isinstance(kept, list)
     return (
-        measures["outputs"] <= RIGHT and measures["right"] == 1 and min(kept) >= KEPT
-        and measures["spare"] <= SMALL and measures["true"] >= LARGE
+        measures.outputs <= RIGHT and measures.right == 1 and min(measures.kept) >= KEPT
+        and measures.spare <= SMALL and measures.true >= LARGE
     )  # fmt: skip
 
 
@@ -326,10 +334,10 @@ def main() -> None:
         measures = measured(program, model, circuit)
         said = "stored" if passes(measures) else "not stored"
         print(f"{name:20s}{len(circuit):3d} true edges of {len(graph_of(model).edges)}, {said}:")
-        print(json.dumps(measures), flush=True)
+        print(json.dumps(asdict(measures)), flush=True)
         if passes(measures):
             save_file(arrays, args.out / f"trained-{name}.safetensors")
-            stored[name] = {"scale": scale, "circuit": circuit, "verified": measures}
+            stored[name] = {"scale": scale, "circuit": circuit, "verified": asdict(measures)}
         lines = [f"{json.dumps(n)}: {json.dumps(stored[n])}" for n in PROGRAMS if n in stored]
         index.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 

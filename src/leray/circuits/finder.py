@@ -31,9 +31,9 @@ from leray.circuits.nodes import Transformer
 from leray.circuits.patching import CleanRun, clean_run, local_changes, patched, read_norms
 from leray.errors import LerayError
 
-PASS = 20
-"""Patched edges that one pass with gradients costs, about (it reaches every target and the whole
-model, not one target and what comes after): where patching is cheaper, no gradients are taken."""
+PASS = 34
+"""Patched edges for which one pass with gradients is not worth taking (it costs some ten to twenty,
+since it reaches every target and the whole model, and promises where patching knows)."""
 
 FEW = 16
 """Inputs that tell whether a look at all of them may rule out enough edges."""
@@ -68,7 +68,7 @@ def find_edges(
     task: Task,
     *,
     budget: float = 0.05,
-    num_steps: int = 5,
+    num_steps: int = 3,
     least: float = 1e-4,
 ) -> Found:
     """Score every edge of a model by what the task loses without it.
@@ -82,8 +82,8 @@ def find_edges(
         LerayError: A budget or a least effect outside (0, 1].
 
     Cost: one run of a target for every edge and ablation that is read; then gradients, and of exact
-    patching ``budget`` or half of what gradients cost, or no gradients and as many exact runs as
-    they would cost where that is enough.
+    patching ``budget`` or ``PASS / 3`` runs a pass; where ``PASS`` a pass are enough, these and no
+    gradients.
     """
     for name, value in (("budget", budget), ("least", least)):
         if not 0 < value <= 1:
@@ -98,7 +98,7 @@ def find_edges(
     felt, alive = _felt(run, replaced, read, rounding, num_runs)
     promise, some, attributed = felt, alive.any(dim=0), torch.zeros_like(felt[0])
     if int(some.sum()) > num_runs:
-        num_runs = max(asked, passes // 2)
+        num_runs = max(asked, passes // 3)
         with torch.enable_grad():
             gradients = torch.stack([eap_ig(run, task, r, num_steps) for r in replaced])
         attributed = gradients.amax(dim=0) * some
