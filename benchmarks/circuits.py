@@ -8,9 +8,11 @@ steps) by ablation, and for ``find_edges``. Scores below a millionth of the larg
 ties: what is smaller is rounding in single precision. Every program three times: as it was
 compiled; with its stream rotated; and rotated with noise on every weight, normal with 1e-4 of the
 root mean square of the largest matrix of its kind, so that nearly no edge does exactly nothing.
+Then the models that were trained to do a program (``benchmarks/planted/train.py``).
 
-The true edges of compiled programs were stored only where exact patching on all inputs agrees, so
-on these its area is 1 by construction.
+The true edges of compiled programs were stored only where exact patching on all inputs agrees, and
+trained models only where it parts true edges from spare ones, so that its area is 1 by
+construction, but for the inputs left out here.
 
 Then heads with two or three copies that back each other up: the share of the copies' edges that
 show something, for exact patching and for ``find_edges``, and the false edges of the latter.
@@ -26,7 +28,7 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,7 +41,14 @@ from leray.circuits.backups import copies_of, with_backups
 from leray.circuits.finder import find_edges
 from leray.circuits.patching import clean_run, patched
 from leray.circuits.plain import PlainTransformer, rotated
-from leray.data.planted import Program, load_program, program_names, task_of
+from leray.data.planted import (
+    Program,
+    load_program,
+    load_trained,
+    program_names,
+    task_of,
+    trained_names,
+)  # fmt: skip
 from leray.errors import LerayError
 
 NUM_INPUTS, NUM_STEPS, NOISE, TIE = 128, 10, 1e-4, 1e-6
@@ -59,10 +68,13 @@ class Row:
     our_seconds: float
 
 
+def turned(model: PlainTransformer) -> PlainTransformer:
+    return rotated(model, torch.Generator().manual_seed(0))
+
+
 def noisy(model: PlainTransformer) -> PlainTransformer:
     """The model rotated, with noise on every weight."""
-    moved = rotated(model, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
+    moved, generator = turned(model), torch.Generator().manual_seed(1)
     kinds: dict[str, list[Tensor]] = {}
     for name, w in moved.named_parameters():
         kinds.setdefault(name.rpartition(".")[2], []).append(w)
@@ -74,10 +86,17 @@ def noisy(model: PlainTransformer) -> PlainTransformer:
     return moved
 
 
-VARIANTS: dict[str, Callable[[PlainTransformer], PlainTransformer]] = {
-    "compiled": lambda model: model,
-    "rotated": lambda model: rotated(model, torch.Generator().manual_seed(0)),
-    "rotated, noisy": noisy,
+def programs(change: Callable[[PlainTransformer], PlainTransformer]) -> list[Program]:
+    """The compiled programs, each with its model changed."""
+    every = map(load_program, program_names())
+    return [replace(program, model=change(program.model)) for program in every]
+
+
+VARIANTS: dict[str, Callable[[], list[Program]]] = {
+    "compiled": lambda: programs(lambda model: model),
+    "rotated": lambda: programs(turned),
+    "rotated, noisy": lambda: programs(noisy),
+    "trained": lambda: [load_trained(name) for name in trained_names()],
 }
 
 
@@ -110,9 +129,8 @@ def area(scores: Tensor, true: Tensor, tie: float) -> float:
     return float(roc_auc_score(true, scores.where(scores > tie, 0)))
 
 
-def row_of(program: Program, model: PlainTransformer) -> Row:
-    model.requires_grad_(False)
-    task = task_of(program, NUM_INPUTS)
+def row_of(program: Program) -> Row:
+    model, task = program.model.requires_grad_(False), task_of(program, NUM_INPUTS)
     exact, exact_seconds = timed(lambda: exactly(model, task))
     ours, our_seconds = timed(lambda: find_edges(model, task).scores)
     true = clean_run(model, task).graph.mask(program.circuit)
@@ -172,7 +190,7 @@ def backups() -> tuple[str, list[str]]:
                 )  # fmt: skip
             except LerayError:
                 break  # a head that mixes values has no backups of this kind
-            model, task = VARIANTS["rotated"](model), task_of(program, NUM_INPUTS)
+            model, task = turned(model), task_of(program, NUM_INPUTS)
             found, exact = find_edges(model, task), exactly(model, task)
             number = program.model.blocks[layer].heads.number
             copies = copies_of(layer, 0, number, num_copies)
@@ -201,11 +219,7 @@ def report() -> str:
     ]
     missed = []
     for title, variant in VARIANTS.items():
-        rows = []
-        for name in program_names():
-            program = load_program(name)
-            rows.append(row_of(program, variant(program.model)))
-        text, short = table(title, rows)
+        text, short = table(title, [row_of(program) for program in variant()])
         lines.append(text)
         missed += short
     text, short = backups()

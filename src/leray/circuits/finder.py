@@ -1,8 +1,11 @@
 """Find the edges of a circuit: what can be ruled out, what gradients say, then exact patching.
 
 1. An edge does nothing if its target's first linear map reads nothing of it, or if what its target
-   alone writes stays the same. No run of the model is needed to know.
-2. If more edges are left than may be patched, integrated gradients under every ablation choose.
+   alone writes stays the same. No run of the model is needed to know, and where a few inputs show
+   that too many edges are felt, the others are not asked.
+2. If more edges are left than may be patched, integrated gradients under every ablation choose,
+   and by turns, since they do not pass a saturated softmax, what changes most in what the target
+   writes.
 3. These are patched exactly, each under the ablation that promises most; where that shows nothing,
    under the others. The score of an edge is the largest effect found, and for edges that were not
    patched the largest attribution.
@@ -28,9 +31,12 @@ from leray.circuits.nodes import Transformer
 from leray.circuits.patching import CleanRun, clean_run, local_changes, patched, read_norms
 from leray.errors import LerayError
 
-PASS = 20
-"""Patched edges that one pass with gradients costs, about (it reaches every target and the whole
-model, not one target and what comes after): where patching is cheaper, no gradients are taken."""
+PASS = 34
+"""Patched edges for which one pass with gradients is not worth taking (it costs some ten to twenty,
+since it reaches every target and the whole model, and promises where patching knows)."""
+
+FEW = 16
+"""Inputs that tell whether a look at all of them may rule out enough edges."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +68,7 @@ def find_edges(
     task: Task,
     *,
     budget: float = 0.05,
-    num_steps: int = 5,
+    num_steps: int = 3,
     least: float = 1e-4,
 ) -> Found:
     """Score every edge of a model by what the task loses without it.
@@ -75,8 +81,9 @@ def find_edges(
     Raises:
         LerayError: A budget or a least effect outside (0, 1].
 
-    Cost: one run of a target for every edge and ablation that is read, and of exact patching
-    ``budget``, or what gradients would cost if that is more.
+    Cost: one run of a target for every edge and ablation that is read; then gradients, and of exact
+    patching ``budget`` or ``PASS / 3`` runs a pass; where ``PASS`` a pass are enough, these and no
+    gradients.
     """
     for name, value in (("budget", budget), ("least", least)):
         if not 0 < value <= 1:
@@ -86,15 +93,16 @@ def find_edges(
     nothing = least * _effect_of_all(run, task, replaced)
     rounding = _rounding(run)
     read = read_norms(run, replaced) > rounding
-    felt = local_changes(run, replaced, read)
-    alive = felt > rounding
-    some = alive.any(dim=0)
-    num_runs = max(int(budget * felt.numel()), PASS * len(replaced) * num_steps)
-    promise, attributed = felt, torch.zeros_like(felt[0])
+    asked, passes = int(budget * read.numel()), PASS * len(replaced) * num_steps
+    num_runs = max(asked, passes)
+    felt, alive = _felt(run, replaced, read, rounding, num_runs)
+    promise, some, attributed = felt, alive.any(dim=0), torch.zeros_like(felt[0])
     if int(some.sum()) > num_runs:
+        num_runs = max(asked, passes // 3)
         with torch.enable_grad():
-            promise = torch.stack([eap_ig(run, task, r, num_steps) for r in replaced])
-        attributed = promise.amax(dim=0) * some
+            gradients = torch.stack([eap_ig(run, task, r, num_steps) for r in replaced])
+        attributed = gradients.amax(dim=0) * some
+        promise = _by_turns(gradients, felt)
     effects, tried = _patched_by_promise(run, task, replaced, promise * alive, num_runs, nothing)
     known = tried.any(dim=0) | ~some
     scores = torch.where(known, effects.amax(dim=0), attributed)
@@ -106,6 +114,31 @@ def find_edges(
         scores = scores.maximum(shared_inputs(run, task, replaced, silent, group))
     named = tuple(tuple(run.graph.edges[i] for i in group.edges) for group in groups)
     return Found(graph=run.graph, scores=scores, known=known, nothing=nothing, groups=named)
+
+
+def _felt(
+    run: CleanRun,
+    replaced: Float[Tensor, "a s b t d"],
+    read: Bool[Tensor, "a edges"],
+    rounding: float,
+    most: int,
+) -> tuple[Float[Tensor, "a edges"], Bool[Tensor, "a edges"]]:
+    """By how much what targets write changes, and where it may.
+
+    Where more than ``most`` edges are felt on a few inputs, no others are looked at, and all that
+    is read may be felt.
+    """
+
+    def felt_on(rows: slice) -> Tensor:
+        part = CleanRun(run.model, run.graph, run.written[:, rows])
+        return local_changes(part, replaced[:, :, rows], read)
+
+    felt = felt_on(slice(FEW))
+    if int((felt > rounding).any(dim=0).sum()) > most:
+        return felt, read
+    if run.written.shape[1] > FEW:
+        felt = felt.hypot(felt_on(slice(FEW, None)))
+    return felt, felt > rounding
 
 
 def _rounding(run: CleanRun) -> float:
@@ -139,6 +172,12 @@ def _patched_by_promise(
     weak = chosen.any(dim=0) & (effects.amax(dim=0) <= nothing)
     again = _most(promise.where(weak & ~chosen, 0), num_runs - int(chosen.sum()))
     return effects + patched(run, task, replaced, again), chosen | again
+
+
+def _by_turns(*promises: Float[Tensor, "a edges"]) -> Float[Tensor, "a edges"]:
+    """One promise whose order takes the best of each in turn."""
+    ranks = [p.flatten().argsort(descending=True).argsort().view_as(p) for p in promises]
+    return 1 / (1 + torch.stack(ranks).amin(dim=0).to(promises[0]))
 
 
 def _most(promise: Float[Tensor, "a edges"], number: int) -> Bool[Tensor, "a edges"]:

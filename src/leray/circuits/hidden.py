@@ -1,11 +1,12 @@
 """Edges that hide each other: backups, found by ablating many edges at once.
 
-An edge shows nothing on its own while another does its work. All silent edges of one target are
-ablated together. Were the rest of the model linear, the root of their effect could not exceed the
-sum of the roots of their own effects (the triangle inequality). Where it does, half of them, a
-quarter and at last single edges are given back as long as it still does. What remains is a least
-set; with all of it but one edge ablated, further edges that show something on top belong to the
-group too (of three copies that outvote each other any two are a least set).
+An edge shows nothing on its own while another does its work. If all silent edges of the model, or
+all of one layer, show nothing together, nothing is looked for among them. Else all silent edges of
+one target are ablated together. Were the rest of the model linear, the root of their effect could
+not exceed the sum of the roots of their own effects (the triangle inequality). Where it does, half
+of them, a quarter and at last single edges are given back as long as it still does. What remains is
+a least set; with all of it but one edge ablated, further edges that show something on top belong to
+the group too (of three copies that outvote each other any two are a least set).
 
 What a group's sources read is hidden with them. So the silent edges that bring one source to the
 same input of each of them are ablated together as well.
@@ -63,12 +64,13 @@ def hidden_groups(
         effects: Of the silent edges on their own.
         least: How far beyond the triangle inequality an effect shows something.
 
-    Cost: for every target and ablation one run from the target on; for a group of g among n edges
-    some 2 g log n + g n more.
+    Cost: a run of the model for every ablation, and for every layer where it shows something; there
+    one run for every target from it on; for a group of g among n edges some 2 g log n + g n more.
     """
     groups = []
+    doubtful = _in_layers_that_show(run, task, replaced, silent, least)
     for target, away, edges in run.by_target(replaced):
-        here = silent[:, edges]
+        here = doubtful[:, edges]
         if not here.any():
             continue
         together = torch.einsum("an,anbtd->abtd", here.to(away), away)
@@ -117,6 +119,31 @@ def shared_inputs(
         shown = divergence(outputs, clean, task).mean(dim=-1)
         effects = effects.maximum((masks * shown[:, None]).amax(dim=0))
     return effects
+
+
+def _in_layers_that_show(
+    run: CleanRun,
+    task: Task,
+    replaced: Float[Tensor, "a s b t d"],
+    silent: Bool[Tensor, "a edges"],
+    least: float,
+) -> Bool[Tensor, "a edges"]:
+    """The silent edges, but for those of a model or a layer that shows nothing without them all."""
+    clean = run.outputs_of_all()
+    layers = silent.new_zeros(len(run.model.blocks) + 1, silent.shape[1])
+    for target, _, edges in run.by_target(replaced):
+        layers[target.layer, edges] = True
+
+    def show(ablation: int, masks: Bool[Tensor, "p edges"]) -> Bool[Tensor, " p"]:
+        outputs = ablated(run.model, run.graph, task.clean, replaced[ablation], masks)
+        return divergence(outputs, clean, task).mean(dim=-1) > least
+
+    doubtful = torch.zeros_like(silent)
+    for ablation, edges in enumerate(silent):
+        if edges.any() and bool(show(ablation, edges[None])):
+            apart = layers & edges
+            doubtful[ablation] = apart[show(ablation, apart)].any(dim=0)
+    return doubtful
 
 
 @dataclass(frozen=True, slots=True)

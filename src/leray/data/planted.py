@@ -1,13 +1,14 @@
-"""Programs compiled to transformers, whose circuits are known.
+"""Transformers whose circuits are known: compiled programs, and models trained to do the same.
 
 The files lie in ``data/programs``: ``benchmarks/planted/compile.py`` made the models with Tracr,
-``benchmarks/planted/circuits.py`` found and checked their circuits.
+``benchmarks/planted/circuits.py`` found and checked their circuits. ``trained-*.safetensors`` and
+``trained.json`` are of ``benchmarks/planted/train.py``.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from itertools import permutations, product
@@ -28,14 +29,15 @@ FOLDER = "programs"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """A compiled program.
+    """A program as a transformer.
 
     Args:
         model: In double precision; its outputs are the directions ``outputs``.
+        circuit: The edges that the program needs.
         tokens: The vocabulary, in the order of its numbers.
         inputs: Every input: the first token of all, then each sequence of the alphabet.
         categorical: Whether the output is the largest coordinate, else its value.
-        directions: What every coordinate of the residual stream means.
+        directions: What every coordinate of the residual stream means; none in trained models.
         outputs: Which directions are read.
         reference_inputs: Some inputs,
         reference_outputs: and what Tracr's own model puts out on them.
@@ -43,6 +45,7 @@ class Program:
 
     name: str
     model: PlainTransformer
+    circuit: tuple[Edge, ...]
     tokens: tuple[str, ...]
     inputs: Int[Tensor, "b t"]
     categorical: bool
@@ -50,11 +53,6 @@ class Program:
     outputs: tuple[str, ...]
     reference_inputs: Int[Tensor, "r t"]
     reference_outputs: Float[Tensor, "r t o"]
-
-    @property
-    def circuit(self) -> tuple[Edge, ...]:
-        """The edges that the program needs."""
-        return tuple(Edge(*pair) for pair in _read("circuits")[self.name])
 
 
 def task_of(program: Program, most: int | None = None, seed: int = 0) -> Task:
@@ -82,22 +80,41 @@ def program_names() -> tuple[str, ...]:
     return tuple(_read("programs"))
 
 
-def load_program(name: str) -> Program:
-    """A program by its name.
+def trained_names() -> tuple[str, ...]:
+    """The programs that a model was trained to do."""
+    return tuple(_read("trained"))
+
+
+def load_trained(name: str) -> Program:
+    """The model that was trained to do a program, and the circuit it was verified to have.
 
     Raises:
         LerayError: There is none of this name.
     """
-    known = program_names()
-    if name not in known:
-        raise LerayError(f"no program {name!r}; there are {', '.join(known)}{nearest(name, known)}")
-    meaning = _read("programs")[name]
-    arrays = load((files("leray.data") / FOLDER / f"{name}.safetensors").read_bytes())
+    _check(name, trained_names(), "trained model")
+    stored = _read("trained")[name]
+    return replace(
+        load_program(name),
+        model=_model(_arrays(f"trained-{name}"), stored["scale"]),
+        circuit=_edges(stored["circuit"]),
+        directions=(),
+    )
+
+
+def load_program(name: str) -> Program:
+    """A compiled program by its name.
+
+    Raises:
+        LerayError: There is none of this name.
+    """
+    _check(name, program_names(), "program")
+    meaning, arrays = _read("programs")[name], _arrays(name)
     inputs, outputs = arrays.pop("reference.inputs"), arrays.pop("reference.outputs")
     tokens = meaning["tokens"]
     return Program(
         name=name,
-        model=transformer_of({n: a.double() for n, a in arrays.items()}, meaning["scale"]),
+        model=_model(arrays, meaning["scale"]),
+        circuit=_edges(_read("circuits")[name]),
         tokens=tuple(tokens),
         inputs=_sequences(
             [tokens.index(token) for token in meaning["alphabet"]],
@@ -111,6 +128,23 @@ def load_program(name: str) -> Program:
         reference_inputs=inputs,
         reference_outputs=outputs,
     )
+
+
+def _check(name: str, known: tuple[str, ...], what: str) -> None:
+    if name not in known:
+        raise LerayError(f"no {what} {name!r}; there are {', '.join(known)}{nearest(name, known)}")
+
+
+def _arrays(name: str) -> dict[str, Tensor]:
+    return load((files("leray.data") / FOLDER / f"{name}.safetensors").read_bytes())
+
+
+def _model(arrays: dict[str, Tensor], scale: float) -> PlainTransformer:
+    return transformer_of({name: a.double() for name, a in arrays.items()}, scale)
+
+
+def _edges(pairs: list[list[str]]) -> tuple[Edge, ...]:
+    return tuple(Edge(*pair) for pair in pairs)
 
 
 def _sequences(alphabet: list[int], length: int, first: int, *, distinct: bool) -> Tensor:
