@@ -35,6 +35,8 @@ PASS = 34
 """Patched edges for which one pass with gradients is not worth taking (it costs some ten to twenty,
 since it reaches every target and the whole model, and promises where patching knows)."""
 
+THOROUGH = 0.5
+"""A budget for trained models, whose many small edges are not told apart by gradients."""
 FEW = 16
 """Inputs that tell whether a look at all of them may rule out enough edges."""
 

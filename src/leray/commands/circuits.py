@@ -244,12 +244,12 @@ class Asked:
 
     def found(self, ablation: Ablation) -> Found | Ranked:
         """The edges, with what they are worth."""
-        from leray.circuits.finder import find_edges
+        from leray.circuits.finder import THOROUGH, find_edges
         from leray.circuits.ranking import rank_edges
 
         if self.many:
             return rank_edges(self.model, self.task, ablation)
-        return find_edges(self.model, self.task)
+        return find_edges(self.model, self.task, budget=THOROUGH)
 
 
 def _tell_by_target(told: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from leray.circuits.acdc import acdc
 from leray.circuits.attribution import eap_ig
 from leray.circuits.decoder import Decoder
 from leray.circuits.faithfulness import faithfulness, kept, smallest
-from leray.circuits.finder import find_edges
+from leray.circuits.finder import THOROUGH, find_edges
 from leray.circuits.importance import fisher
 from leray.circuits.patching import clean_run
 from leray.lm.config import ModelConfig
@@ -148,7 +148,7 @@ def circuits_of(
         trained.model.double().requires_grad_(False)
         models.append(Decoder(trained.model, answer_tokens(trained)))
     model, elsewhere = models
-    found = find_edges(model, finding)
+    found = find_edges(model, finding, budget=THOROUGH)
     run = clean_run(model, finding)
     gradients = eap_ig(run, finding, replacement(model, finding, "resample", run.written), 5)
     drawn = torch.from_numpy(generator.random(len(found.scores)))
