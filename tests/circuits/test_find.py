@@ -42,7 +42,7 @@ def test_golden_run_on_a_program(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert set(told["shown"]) == {str(edge) for edge in load_program("length").circuit}
     assert main(["circuits", "find", "--model", "planted:shift"]) == 0
-    assert "something is lost, but less" in capsys.readouterr().out
+    assert "something is lost under some ablation" in capsys.readouterr().out
     assert main(["circuits", "find", "--model", "planted:sort"]) == 0
     out = capsys.readouterr().out
     assert "13 of 59 edges keep 0.9" in out

@@ -324,6 +324,9 @@ def test_weights_that_are_damaged_are_refused(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(LerayError, match="cannot read"):
         load_trained(tmp_path)
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(LerayError, match="it is not the file that model"):
+        load_trained(tmp_path)
     path.write_bytes(pickle.dumps({"weights": [1.0]}))
     with pytest.raises(LerayError, match="begins as a pickle does, which can run code"):
         load_trained(tmp_path)

@@ -278,7 +278,7 @@ def _tell(told: dict[str, Any], out: Path | None) -> None:
     within = {row["edge"] for row in told["circuit"]}
     further = [edge for edge in told["shown"] if edge not in within]
     if further:
-        print("without these too something is lost, but less:")
+        print("without these, too, something is lost under some ablation:")
         print("\n".join(f"{'':14}{edge}" for edge in further))
     pairs = zip(told["faithfulness"]["sizes"], told["faithfulness"]["values"], strict=True)
     by_chance = told["by_chance"]["values"]

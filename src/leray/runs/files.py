@@ -13,11 +13,11 @@ from typing import BinaryIO
 from leray.errors import LerayError
 
 MENDS = {
-    errno.ENOSPC: "the disk is full: free some space or choose another folder with --out",
-    errno.EDQUOT: "your disk quota is used up: free some space or choose another folder with --out",
-    errno.EROFS: "it is on a read-only file system: choose another folder with --out",
-    errno.EACCES: "you may not write there: choose another folder with --out",
-    errno.EPERM: "you may not write there: choose another folder with --out",
+    errno.ENOSPC: "the disk is full: free some space or choose another folder",
+    errno.EDQUOT: "your disk quota is used up: free some space or choose another folder",
+    errno.EROFS: "it is on a read-only file system: choose another folder",
+    errno.EACCES: "you may not write there: choose another folder",
+    errno.EPERM: "you may not write there: choose another folder",
 }
 
 MANIFEST = "MANIFEST.sha256"
@@ -25,7 +25,7 @@ MANIFEST = "MANIFEST.sha256"
 
 def cannot_write(path: Path, error: OSError) -> LerayError:
     """The one line that a user sees when a path cannot be written."""
-    reason = MENDS.get(error.errno or 0, f"{error.strerror}: choose another folder with --out")
+    reason = MENDS.get(error.errno or 0, f"{error.strerror}: choose another folder")
     return LerayError(f"cannot write {path}: {reason}")
 
 

@@ -177,7 +177,7 @@ class RunFolder:
             ) from error
         cause = None if error is None else error.__cause__
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            said = str(error).removesuffix(" or choose another folder with --out")
+            said = str(error).removesuffix(" or choose another folder")
             raise LerayError(f"{said}; then continue with: {self.resume_command}") from cause
 
     def drive(

@@ -8,6 +8,7 @@ nothing is executed.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def save_trained(folder: Path, trained: Trained) -> None:
     """Write both files, the description last: where it is, the weights are whole."""
     make_folder(folder)
     weights = {k: v.detach().cpu().contiguous() for k, v in trained.model.state_dict().items()}
-    atomic_write(folder / WEIGHTS, save(weights))
+    content = save(weights)
+    atomic_write(folder / WEIGHTS, content)
     config = dataclasses.asdict(trained.model.config)
     description = {
         "format": 1,
@@ -58,6 +60,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "merges": trained.vocabulary.merges,
         "context": trained.context,
         "training": trained.training,
+        "weights": hashlib.sha256(content).hexdigest(),
     }
     atomic_write(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False) + "\n")
 
@@ -83,7 +86,7 @@ def load_trained(folder: Path, device: str = "cpu") -> Trained:
     except FileNotFoundError as error:
         raise LerayError(
             f"no model in {folder}, for it has no {DESCRIPTION}: name the folder that "
-            "'leray lm train' printed when it was done"
+            "'leray lm train' printed, or finish the run in it with 'leray lm train --resume'"
         ) from error
     except LerayError:
         raise
@@ -91,7 +94,7 @@ def load_trained(folder: Path, device: str = "cpu") -> Trained:
         raise LerayError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:
         raise LerayError(f"{path} is damaged ({error}): train anew or take another copy") from error
-    _fill(model, folder / WEIGHTS)
+    _fill(model, folder / WEIGHTS, told.get("weights"))
     return Trained(model.to(device).eval(), vocabulary, context, told["training"])
 
 
@@ -103,7 +106,8 @@ def _empty(config: ModelConfig) -> Model:
     return model
 
 
-def _fill(model: Model, path: Path) -> None:
+def _fill(model: Model, path: Path, digest: object) -> None:
+    """The digest is that of the file, and None in a description that has none."""
     wanted = {k: v.shape for k, v in model.state_dict().items()}
     try:
         with open_tensors(path) as file:
@@ -115,6 +119,13 @@ def _fill(model: Model, path: Path) -> None:
                     f"{list(found.get(odd[0], []))}, wanted {list(wanted.get(odd[0], []))}"
                 )
             weights = {k: file.get_tensor(k) for k in wanted}
+        if digest is not None:
+            with path.open("rb") as whole:
+                if hashlib.file_digest(whole, "sha256").hexdigest() != digest:
+                    raise LerayError(
+                        f"{path} is damaged: it is not the file that {DESCRIPTION} was written "
+                        "with; train anew or take another copy"
+                    )
     except FileNotFoundError as error:
         raise LerayError(f"cannot read {path}: {error.strerror or error}") from error
     odd = [k for k, w in weights.items() if w.dtype != torch.float32 or not w.isfinite().all()]

@@ -61,6 +61,8 @@ def generate_command(
     check_device(device, "float32")
     if num_tokens < 1:
         raise LerayError(f"tokens must be ≥ 1; got {num_tokens}")
+    if seed < 0:
+        raise LerayError(f"seed must be 0 or more; got {seed}")
     trained = load_trained(run, device)
     start = np.concatenate([[SEPARATOR], trained.vocabulary.encode(prompt)]).astype(np.int64)
     try:
