@@ -1,5 +1,8 @@
 """The page of verdicts: every run's own, and those on simulated conversations once."""
 
+import json
+
+from leray.cli import main
 from leray.report.ledger import Judged, ledger
 from leray.studies.architecture_claims import claim as architecture_claim
 from leray.studies.claims import claim
@@ -47,3 +50,14 @@ def test_runs_of_both_studies_stand_in_one_page() -> None:
     assert page.index("## M1 ") < page.index("## G1 ") < page.index("## The runs")
     alone = ledger([judged("a", "11111111", 0.6)])
     assert "## G1 " not in alone
+
+
+def test_a_result_alone_is_judged_as_it_says(tmp_path, capsys):
+    """As docs/ keeps them: no date and no manifest; a folder without even a result is refused."""
+    (tmp_path / "result.json").write_text(json.dumps(judged("a", "11111111", 0.6).result))
+    assert main(["verdicts", str(tmp_path)]) == 0
+    page = capsys.readouterr().out
+    assert "| – | `–` |" in page
+    (tmp_path / "result.json").unlink()
+    assert main(["verdicts", str(tmp_path)]) == 1
+    assert "for it has no result.json" in capsys.readouterr().err

@@ -27,13 +27,15 @@ class Judged:
 
     @classmethod
     def read(cls, folder: Path) -> Judged:
-        """From the folder of a finished run.
+        """From the folder of a finished run, or one with its result alone, such as those in docs/.
 
         Raises:
             LerayError: if a file is missing or no JSON.
         """
         try:
             result = json.loads((folder / "result.json").read_bytes())
+            if not (folder / "status.json").exists() and not (folder / "MANIFEST.sha256").exists():
+                return cls(result=result, date=numbers.MISSING, manifest=numbers.MISSING)
             status = json.loads((folder / "status.json").read_bytes())
             manifest = hashlib.sha256((folder / "MANIFEST.sha256").read_bytes()).hexdigest()
             return cls(result=result, date=status["finished"][:10], manifest=manifest)
