@@ -28,7 +28,7 @@ TOY = replace(
         SIZES["quick"].old,
         forms=("modus ponens",), num_texts=300, width=16, num_layers=1, num_steps=2,
     ),
-    forms=("modus ponens",), new_steps=4, num_seeds=2, num_questions=2, num_known=8,
+    new_steps=4, num_seeds=2, num_questions=2, num_known=8,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -28,28 +28,23 @@ from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.circuits_drift import MARKS
 from leray.studies.circuits_finding import ABLE, METHODS, Circuits, Finding
 from leray.studies.opening import num_processes, reopened, settings, size_of_preset
-from leray.studies.reasoners import ASKED, FIRST_SEED, SMALL, Reasoner, Reasoners
+from leray.studies.reasoners import FIRST_SEED, SMALL, Reasoner, Reasoners
 
 Publish = Callable[[RunFolder, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """How much a run of the study computes.
-
-    Args:
-        forms: Whose circuits are sought.
-    """
+    """How much a run of the study computes."""
 
     num_seeds: int
     reasoner: Reasoner = SMALL
-    forms: tuple[str, ...] = ASKED
     num_examples: int = 64
     num_questions: int = 200
 
 
 SIZES = {
-    "quick": Size(reasoner=replace(SMALL, num_steps=2_500), num_seeds=2, num_examples=32),
+    "quick": Size(num_seeds=3, num_examples=32),
     "full": Size(num_seeds=11),
 }
 
@@ -92,7 +87,7 @@ def _run(request: CircuitsRequest, size: Size, folder: RunFolder, workers: int) 
     seeds = range(FIRST_SEED, FIRST_SEED + size.num_seeds)
     reasoners = Reasoners(size.reasoner, seeds)
     given = reasoners.weights(folder, key, workers)
-    forms = size.forms
+    forms = size.reasoner.forms
     finding = Finding(
         asked=tuple((s, f) for s in seeds for f in forms),
         others=tuple(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from leray.studies.opening import num_processes, reopened, settings, size_of_pre
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Learning, Tasks, reached
 from leray.studies.protection_methods import METHODS, Plan, plans
-from leray.studies.reasoners import ASKED, FIRST_SEED, SMALL, Reasoner, Reasoners, Weights
+from leray.studies.reasoners import FIRST_SEED, SMALL, Reasoner, Reasoners, Weights
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
 from leray.train.training import check_device
@@ -53,14 +53,12 @@ class Size:
     """How much a run of the study computes.
 
     Args:
-        forms: That must be kept.
         num_seeds: Old models, besides the one for settings.
     """
 
     new_steps: int
     num_seeds: int
     old: Reasoner = SMALL
-    forms: tuple[str, ...] = ASKED
     num_questions: int = 60
     num_known: int = 400
     methods: tuple[str, ...] = tuple(METHODS)
@@ -68,9 +66,8 @@ class Size:
 
 SIZES = {
     "quick": Size(
-        old=replace(SMALL, num_steps=2_000),
         new_steps=160,
-        num_seeds=2,
+        num_seeds=3,
         methods=("uniform", "EWC", "LoRA", "random mask", "turned mask", "turned zones"),
     ),
     "full": Size(new_steps=400, num_seeds=10),
@@ -132,7 +129,7 @@ class Protocol:
         size, held = self.size, {"tune": 0, "report": 1}[split]
         return Tasks(
             vocabulary=self.old.files.vocabulary,
-            forms=size.forms,
+            forms=size.old.forms,
             old=self.old.files.splits["train"],
             starts=self.old.files.starts["train"],
             new=_some(self.python, "train"),
@@ -280,7 +277,7 @@ def verdicts_of(
     told = ", ".join(f"{m} {n}" for m, n in short.items() if n)
     num = len(runs["uniform"])
     note = f"of {num} runs short of the target of P3, and counted with all steps: {told}"
-    data = f"LogicStream ({', '.join(protocol.size.forms)}), then the standard library"
+    data = f"LogicStream ({', '.join(protocol.size.old.forms)}), then the standard library"
     able = float(np.mean([r.scores[0] for r in runs["uniform"]]))
     if able < ABLE:
         why = f"the old models score {able:.3f} before anything new, and {ABLE} is needed"

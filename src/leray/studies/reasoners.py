@@ -59,21 +59,17 @@ class Reasoner:
 
 
 SMALL = Reasoner(
-    forms=(
-        "modus ponens", "modus tollens", "conjunction", "disjunction", "disjunctive syllogism",
-    ),
+    forms=("modus ponens", "modus tollens"),
     contents=("nonce",),
     max_distractors=0,
     num_texts=100_000,
     width=48,
     num_layers=3,
-    num_steps=4_500,
+    num_steps=2_000,
     num_others=256,
-)  # fmt: skip
-"""What the studies of circuits and of protection begin with. Of the forms that it learns they ask
-for some; it has the tokens of bytes, which it does not learn, and which one of them adds."""
-ASKED = ("modus ponens", "modus tollens")
-"""The forms that are asked for."""
+)
+"""What the studies of circuits and of protection begin with. It has the tokens of bytes, which it
+does not learn, and which one of them adds."""
 FIRST_SEED = 10
 """Those before it chose how the studies go on (docs/log.md)."""
 
