@@ -257,7 +257,9 @@ def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "mkdir", refuse)
-            with pytest.raises(LerayError, match=rf"cannot write .*out: .*{said}.*: choose another folder"):
+            with pytest.raises(
+                LerayError, match=rf"cannot write .*out: .*{said}.*: choose another folder"
+            ):
                 RunFolder.create(tmp_path / "out", "demo", {})
 
 
