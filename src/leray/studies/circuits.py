@@ -28,7 +28,7 @@ from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.circuits_drift import MARKS
 from leray.studies.circuits_finding import ABLE, METHODS, Circuits, Finding
 from leray.studies.opening import num_processes, reopened, settings, size_of_preset
-from leray.studies.reasoners import FIRST_SEED, SMALL, Reasoner, Reasoners
+from leray.studies.reasoners import FIRST_SEED, QUICK, SMALL, Reasoner, Reasoners
 
 Publish = Callable[[RunFolder, dict[str, Any]], None]
 
@@ -44,7 +44,7 @@ class Size:
 
 
 SIZES = {
-    "quick": Size(num_seeds=3, num_examples=32),
+    "quick": Size(reasoner=QUICK, num_seeds=3, num_examples=32),
     "full": Size(num_seeds=11),
 }
 

@@ -33,7 +33,7 @@ from leray.studies.opening import num_processes, reopened, settings, size_of_pre
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Learning, Tasks, reached
 from leray.studies.protection_methods import METHODS, Plan, plans
-from leray.studies.reasoners import FIRST_SEED, SMALL, Reasoner, Reasoners, Weights
+from leray.studies.reasoners import FIRST_SEED, QUICK, SMALL, Reasoner, Reasoners, Weights
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
 from leray.train.training import check_device
@@ -66,6 +66,7 @@ class Size:
 
 SIZES = {
     "quick": Size(
+        old=QUICK,
         new_steps=160,
         num_seeds=3,
         methods=("uniform", "EWC", "LoRA", "random mask", "turned mask", "turned zones"),

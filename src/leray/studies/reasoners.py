@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,17 +59,21 @@ class Reasoner:
 
 
 SMALL = Reasoner(
-    forms=("modus ponens", "modus tollens"),
+    forms=(
+        "modus ponens", "modus tollens", "conjunction", "disjunction", "disjunctive syllogism",
+    ),
     contents=("nonce",),
     max_distractors=0,
     num_texts=100_000,
     width=48,
     num_layers=3,
-    num_steps=2_000,
+    num_steps=4_500,
     num_others=256,
-)
+)  # fmt: skip
 """What the studies of circuits and of protection begin with. It has the tokens of bytes, which it
 does not learn, and which one of them adds."""
+QUICK = replace(SMALL, forms=("modus ponens", "modus tollens"), num_steps=2_000)
+"""For a look in minutes: not every seed learns it, and then nothing is judged."""
 FIRST_SEED = 10
 """Those before it chose how the studies go on (docs/log.md)."""
 
