@@ -44,6 +44,9 @@ def drifted(
         own: Left as it is.
         exam: On which it shows that it still can.
         mask: The circuit, found before.
+        measuring: The examples that F is of (:mod:`leray.circuits.faithfulness`).
+
+    Cost: the last mark's steps of `NUM_SEQUENCES` lines, and at every mark the exam and F.
     """
     model = copy.deepcopy(own.model).float().requires_grad_(True).train()
     learner = Trained(model, own.vocabulary, own.context, {})

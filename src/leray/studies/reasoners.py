@@ -74,7 +74,7 @@ SMALL = Reasoner(
 does not learn, and which one of them adds."""
 QUICK = replace(SMALL, forms=("modus ponens", "modus tollens"), num_steps=2_000)
 """For a look in minutes: not every seed learns it, and then nothing is judged."""
-FIRST_SEED = 10
+FIRST_SEED = 20
 """Those before it chose how the studies go on (docs/log.md)."""
 
 
