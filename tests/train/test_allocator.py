@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 
@@ -14,11 +13,13 @@ import resource, sys, torch
 from leray.train.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory() and keep_freed_memory()
-for k in range(3):
+faults = []
+for _ in range(8):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    held = [torch.ones(2**20) for _ in range(20)]
+    held = [torch.ones(9 * 2**20) for _ in range(6)]
     del held
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults))
 """
 
 
@@ -32,6 +33,6 @@ def test_page_faults_end_where_memory_is_kept():
         )
         for how in ("keep", "give back")
     }
-    pages = 20 * 2**22 // resource.getpagesize()
-    assert faults["keep"] < pages / 8  # one of the tensors or two may find their place split
-    assert faults["give back"] > 5 * faults["keep"]
+    # 36 MiB each: glibc's own threshold rises to 32 at most, so that every pass faults where nothing
+    # is asked for; where blocks stay, a pass or two may go by until they have found their places
+    assert faults["keep"] < faults["give back"] / 8
