@@ -33,6 +33,6 @@ def test_page_faults_end_where_memory_is_kept():
         )
         for how in ("keep", "give back")
     }
-    # 36 MiB each: glibc's own threshold rises to 32 at most, so that every pass faults where nothing
-    # is asked for; where blocks stay, a pass or two may go by until they have found their places
+    # 36 MiB each: the threshold of glibc rises to 32 at most, so that every pass faults where none
+    # is set; where blocks stay, a pass or two may go by until they have found their places
     assert faults["keep"] < faults["give back"] / 8
