@@ -166,6 +166,26 @@ def test_adam_in_turned_bases_learns_free_directions_though_a_kept_one_is_large(
     assert gone[0] > 3 * abs(gone[1])
 
 
+def test_oracle_an_optimiser_that_sees_shares_of_gradients_is_one_of_the_free_rows_alone():
+    """Muon, twenty steps; without, its steps are fitted to rows that are kept."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(9, n, generator=generator, dtype=torch.float64) for n in (6, 4))
+    y[:, :2] *= 100
+    shares = torch.tensor([[0.0], [0.0], [1.0], [1.0]]).expand(4, 6)
+    free = nn.Parameter(torch.zeros(2, 6, dtype=torch.float64))
+    own = {g: nn.Parameter(torch.zeros(4, 6, dtype=torch.float64)) for g in (True, False)}
+    every = [(free, KINDS["muon"]([free]), y[:, 2:])]
+    every += [(w, Zoned(KINDS["muon"]([w]), {w: shares}, gradients=g), y) for g, w in own.items()]
+    for _ in range(20):
+        for weight, optimizer, target in every:
+            optimizer.zero_grad()
+            F.mse_loss(x @ weight.mT, target, reduction="sum").backward()
+            optimizer.step()
+    torch.testing.assert_close(own[True][2:], free, rtol=1e-4, atol=1e-6)
+    assert bool((own[True][:2] == 0).all())
+    assert (own[False][2:] - free).norm().item() > 0.1 * free.norm().item()
+
+
 def test_turned_shares_that_do_not_fit():
     p = torch.nn.Parameter(torch.zeros(4, 6))
     one, other = torch.eye(6), torch.eye(4)

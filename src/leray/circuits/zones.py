@@ -72,6 +72,9 @@ class Zoned:
         optimizer: Any of ``torch.optim``, or with its methods.
         shares: By weight, s: a number, a tensor of its shape, or `Turned` shares of a matrix.
             Weights without one move fully.
+        gradients: The optimiser sees s ∘ G too. For those that mix coordinates and do not feel how
+            large a gradient is (Muon, Shampoo, SOAP): what is held back would else be most of what
+            their steps are fitted to. Plain descent would go s² of its way.
 
     Raises:
         LerayError: A share outside [0, 1], of another shape, or of a weight that is not moved.
@@ -80,7 +83,14 @@ class Zoned:
     six products of matrices.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, shares: Mapping[Tensor, Share]) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        shares: Mapping[Tensor, Share],
+        *,
+        gradients: bool = False,
+    ) -> None:
+        self.gradients = gradients
         moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.optimizer = optimizer
         self.shares: list[tuple[Tensor, Tensor | Turned]] = []
@@ -117,7 +127,7 @@ class Zoned:
     def step(self) -> None:
         """One step of the optimiser, of which every weight goes its share.
 
-        Turned weights' gradients are left turned: clear them before the next.
+        Gradients of weights with shares are left turned and scaled: clear them before the next.
         """
         before = [p.clone() for p, _ in self.shares]
         seen = []
@@ -126,6 +136,8 @@ class Zoned:
                 p.copy_(s.turned(p))
                 if p.grad is not None:
                     p.grad.copy_(s.turned(p.grad))
+            if self.gradients and p.grad is not None:
+                p.grad.mul_(s.shares if isinstance(s, Turned) else s)
             seen.append(p.clone() if isinstance(s, Turned) else p)
         self.optimizer.step()
         for (p, s), old, z in zip(self.shares, before, seen, strict=True):

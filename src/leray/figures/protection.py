@@ -25,13 +25,14 @@ from leray.figures.style import (
 )
 
 LOOKS = {
-    "turned zones": ("o", BLUE, "-"),
-    "turned mask": ("s", SKY, "--"),
+    "turned zones, SOAP": ("o", BLUE, "-"),
+    "turned zones": ("s", SKY, "--"),
     "EWC": ("^", GREEN, "-."),
     "LoRA": ("v", PURPLE, ":"),
     "1% replay": ("P", ORANGE, "--"),
     "random mask": ("D", VERMILLION, ":"),
     "uniform": ("x", INK, "-"),
+    "uniform, SOAP": ("+", QUIET, "-"),
 }
 """Marker, colour and line of the methods that are drawn; the table has all."""
 

@@ -44,8 +44,8 @@ def advice(result: dict[str, Any]) -> str:
     uniform = next(row for row in result["table"] if row["method"] == "uniform")
     theirs, ours = uniform["matched"]
     return (
-        f"At the same new loss turned zones have forgotten {ours:.3f} of the score where a uniform "
-        f"rate has forgotten {theirs:.3f}; {_short(result, 'turned zones')} of "
+        f"At the same new loss {result['ours']} have forgotten {ours:.3f} of the score where a "
+        f"uniform rate has forgotten {theirs:.3f}; {_short(result, result['ours'])} of "
         f"{len(uniform['by_seed'])} runs of zones and {_short(result, 'uniform')} of the uniform "
         "rate fall short of the target in the steps that there are."
     )

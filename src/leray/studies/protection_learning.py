@@ -8,6 +8,7 @@ seed's old model the whole new training, measured now and then.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,7 @@ from leray.train.training import tensor_of
 
 POINTS = 8
 """How often a run is measured."""
+BETAS = (0.9, 0.95)
 WARMUP = 20
 """Steps in which the rate rises."""
 REPLAYED = 0.01
@@ -151,14 +153,15 @@ def learned(plan: Plan, model: Model, tasks: Tasks, seed: int) -> Learned:
     exam = exam_of(tasks)
     penalised = _penalty(plan, known)
     moved = moved_weights(plan, model, generator)
-    adam = torch.optim.AdamW(moved.values(), lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.0)
-    optimizer = Zoned(adam, shares_by_name(model, shares))
+    soap = plan.optimizer == "SOAP"
+    inner = optimizer_of(moved.values(), plan)
+    optimizer = Zoned(inner, shares_by_name(model, shares), gradients=soap)
     batches = np.random.default_rng([seed, 1])
-    replay = _Replay(model, tasks, seed) if plan.method == "1% replay" else None
+    replay = _Replay(model, tasks, seed) if plan.way == "1% replay" else None
     measured = [_measured(model, tasks, exam)]
     marks = {max(1, round(tasks.num_steps * (k + 1) / POINTS)) for k in range(POINTS)}
     for k in range(tasks.num_steps):
-        for group in adam.param_groups:
+        for group in inner.param_groups:
             group["lr"] = plan.rate * min(1, (k + 1) / WARMUP)
         optimizer.zero_grad()
         loss = _new_loss(model, _windows(tasks, batches))
@@ -178,11 +181,20 @@ def learned(plan: Plan, model: Model, tasks: Tasks, seed: int) -> Learned:
 
 
 def _penalty(plan: Plan, known: Known) -> dict[str, Tensor]:
-    if plan.method not in PENALTIES:
+    if plan.way not in PENALTIES:
         return {}
-    if plan.method == "L2-SP":
+    if plan.way == "L2-SP":
         return {n: torch.ones_like(x) for n, x in known.importance["EWC"].items()}
-    return normalised(known.importance[plan.method])
+    return normalised(known.importance[plan.way])
+
+
+def optimizer_of(weights: Iterable[Tensor], plan: Plan) -> torch.optim.Optimizer:
+    """Without weight decay, which would pull old weights too."""
+    if plan.optimizer == "AdamW":
+        return torch.optim.AdamW(weights, lr=plan.rate, betas=BETAS, weight_decay=0.0)
+    from pytorch_optimizer.optimizer.soap import SOAP  # seconds, as all of its optimisers come
+
+    return SOAP(weights, lr=plan.rate, betas=BETAS, weight_decay=0.0)
 
 
 def known_of(model: Model, tasks: Tasks, seed: int) -> Known:

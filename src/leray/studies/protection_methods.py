@@ -1,18 +1,21 @@
 """Ways to learn something new without forgetting, and how each is tuned.
 
-Every method has the same optimiser (AdamW) and sees the same batches; what differs is what is added
-to the loss, which weights may move, or how far. Each is tried at four settings.
+Every method sees the same batches and has AdamW; some stand there once more with SOAP, which is
+Adam in the eigenbases of what gradients were. What differs besides is what is added to the loss,
+which weights may move, or how far. Each is tried at four settings.
 
 Source: L2-SP: Li et al. (arXiv 1802.01483); EWC: Kirkpatrick et al. (arXiv 1612.00796); SI: Zenke
 et al., Continual learning through synaptic intelligence (arXiv 1703.04200), here with the path of
 some more steps on the old task, since that of its training is not kept; MAS: Aljundi et al. (arXiv
-1711.09601); LoRA: Hu et al. (arXiv 2106.09685); zones: :mod:`leray.circuits.zones`.
+1711.09601); LoRA: Hu et al. (arXiv 2106.09685); SOAP: Vyas et al. (arXiv 2409.11321); zones:
+:mod:`leray.circuits.zones`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +27,8 @@ from leray.circuits.zones import Share, Turned
 RATE, SMALLER, LARGER = 0.01, 0.003, 0.02
 """The middle strength is tried at two: with the larger too where weights are held back, else with
 the smaller."""
+TURNED_RATES = (0.04, 0.06)
+"""The same of what moves only in directions that are not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,8 @@ class Plan:
     """A method at a setting.
 
     Args:
-        rate: Of AdamW.
+        method: Of `METHODS`.
+        rate: Of the optimiser.
         strength: What it means the method says.
     """
 
@@ -39,8 +45,21 @@ class Plan:
     rate: float
     strength: float = 0.0
 
+    @property
+    def way(self) -> str:
+        """The method, whatever its optimiser."""
+        return self.method.removesuffix(SOAP)
 
-METHODS: dict[str, str] = {
+    @property
+    def optimizer(self) -> Literal["AdamW", "SOAP"]:
+        """Which one moves the weights."""
+        return "SOAP" if self.method.endswith(SOAP) else "AdamW"
+
+
+SOAP = ", SOAP"
+"""What the names of methods with that optimiser end in."""
+OURS = f"turned zones{SOAP}"
+_WAYS: dict[str, str] = {
     "uniform": "every weight moves, at a lower rate",
     "frozen layers": "the first layers do not move (strength: how many)",
     "L2-SP": "a penalty on the distance from the old weights",
@@ -50,11 +69,15 @@ METHODS: dict[str, str] = {
     "LoRA": "matrices of low rank are added (strength: the rank)",
     "1% replay": "one old text in a hundred (strength: the weight of its loss)",
     "random mask": "weights drawn at random stand still, as many as turned zones keep",
-    "mask": "weights of the most information stand still",
     "zones": "weights go a share of their way, less the more information they have",
     "turned mask": "directions of the most information stand still",
     "turned zones": "directions go a share of their way, less the more information they have",
 }
+METHODS = _WAYS | {
+    f"{m}{SOAP}": f"the method {m}, with SOAP"
+    for m in ("uniform", "random mask", "EWC", "MAS", "turned mask", "turned zones")
+}
+"""What each is, by its name."""
 PENALTIES = ("L2-SP", "EWC", "SI", "MAS")
 _STRENGTHS: dict[str, tuple[float, ...]] = {
     "frozen layers": (1.0, 2.0, 3.0),
@@ -63,7 +86,7 @@ _STRENGTHS: dict[str, tuple[float, ...]] = {
     **dict.fromkeys(("EWC", "SI"), (0.03, 0.1, 0.3)),
     "LoRA": (2.0, 4.0, 8.0),
     "1% replay": (1.0, 3.0, 10.0),
-    **dict.fromkeys(("mask", "zones"), (1e-5, 1e-4, 1e-3)),
+    "zones": (1e-5, 1e-4, 1e-3),
     **dict.fromkeys(("random mask", "turned mask", "turned zones"), (1e-8, 1e-7, 1e-6)),
 }
 
@@ -74,12 +97,16 @@ def plans(method: str) -> tuple[Plan, ...]:
     The strength of a penalty is of importances with mean 1; of masks and zones it is τ, a mask
     being as large as the zones of its τ.
     """
-    if method == "uniform":
-        return tuple(Plan(method, r) for r in (0.001, 0.003, 0.006, 0.01))
-    free = method in ("frozen layers", "LoRA", "1% replay")
-    strengths = _STRENGTHS[method]
-    other = Plan(method, SMALLER if free else LARGER, strengths[1])
-    return (*(Plan(method, RATE, s) for s in strengths), other)
+    way = Plan(method, RATE).way
+    if way == "uniform":
+        return tuple(Plan(method, r) for r in (SMALLER, 0.006, RATE, LARGER))
+    if way in ("turned mask", "turned zones"):
+        first, second = TURNED_RATES
+    else:
+        free = way in ("frozen layers", "LoRA", "1% replay")
+        first, second = RATE, SMALLER if free else LARGER
+    strengths = _STRENGTHS[way]
+    return (*(Plan(method, first, s) for s in strengths), Plan(method, second, strengths[1]))
 
 
 @dataclass(frozen=True)
@@ -103,21 +130,20 @@ def shares_of(
 ) -> dict[str, Share]:
     """Of every weight, the share of its way that it goes; empty where all go all of it."""
     own = known.importance["EWC"]
-    if plan.method == "frozen layers":
+    if plan.way == "frozen layers":
         first = tuple(f"blocks.{i}." for i in range(int(plan.strength)))
         still = {n: 0.0 for n, _ in model.named_parameters() if n.startswith(first)}
         return {**still, **known.new}
-    if plan.method == "LoRA":
+    if plan.way == "LoRA":
         return dict(known.new)
-    if plan.method in ("mask", "zones"):
-        found = zones(own, plan.strength, graduated=plan.method == "zones")
-    elif plan.method == "turned mask":
-        found = turned_zones(own, known.kronecker, plan.strength, graduated=False)
-    elif plan.method in ("turned zones", "random mask"):
-        found = turned_zones(own, known.kronecker, plan.strength)
+    if plan.way == "zones":
+        found = zones(own, plan.strength)
+    elif plan.way in ("turned mask", "turned zones", "random mask"):
+        graduated = plan.way != "turned mask"
+        found = turned_zones(own, known.kronecker, plan.strength, graduated=graduated)
     else:
         return {}
-    if plan.method == "random mask":
+    if plan.way == "random mask":
         found = {n: _random(own[n], s, generator) for n, s in found.items()}
     return {n: _opened(s, known.new.get(n)) for n, s in found.items()}
 
@@ -150,7 +176,7 @@ class LowRank(nn.Module):
 
 def moved_weights(plan: Plan, model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """The weights that the optimiser moves, by name; LoRA puts its own beside the old ones."""
-    if plan.method != "LoRA":
+    if plan.way != "LoRA":
         return {**dict(model.named_parameters())}
     found: dict[str, Tensor] = {"embedding.weight": model.get_parameter("embedding.weight")}
     for name, module in list(model.named_modules()):
