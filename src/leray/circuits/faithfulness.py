@@ -73,7 +73,7 @@ def smallest(
     Args:
         curve: Of these scores under this ablation.
     """
-    keeps = _measure(model, task, ablation)
+    keeps = measure(model, task, ablation)
     below = [0, *(n for n, f in zip(curve.sizes, curve.values, strict=True) if f < least)]
     low, high = below[-1], next(n for n in curve.sizes if n > below[-1])
     while high - low > 1:
@@ -96,13 +96,13 @@ def kept(
 
     Cost: a forward pass for every circuit, with its edges apart.
     """
-    return _measure(model, task, ablation)(circuits)
+    return measure(model, task, ablation)(circuits)
 
 
-def _measure(
+def measure(
     model: Transformer, task: Task, ablation: Ablation
 ) -> Callable[[Bool[Tensor, "p edges"]], Float[Tensor, " p"]]:
-    """F as a function of circuits, after the clean run and the ablated one."""
+    """F as a function of circuits, after the clean run and the ablated one; as `kept`."""
     run = clean_run(model, task)
     clean = run.outputs_of_all()
     if not bool(clean.isfinite().all()):

@@ -44,6 +44,7 @@ class Ranked:
         attributed: By the first step alone.
         effects: Of ablating an edge alone, 0 where not patched.
         nothing: An effect at most this shows nothing.
+        groups: Edges that hide each other; not looked for among a hundred thousand.
     """
 
     graph: Graph
@@ -51,16 +52,12 @@ class Ranked:
     attributed: Float[Tensor, " edges"]
     effects: Float[Tensor, " edges"]
     nothing: float
+    groups: tuple[tuple[Edge, ...], ...] = ()
 
     @property
     def circuit(self) -> Bool[Tensor, " edges"]:
         """The patched edges without which alone something is lost."""
         return self.effects > self.nothing
-
-    @property
-    def groups(self) -> tuple[tuple[Edge, ...], ...]:
-        """Edges that hide each other: not looked for among so many."""
-        return ()
 
 
 def rank_edges(

@@ -12,6 +12,8 @@ from leray.commands.figure_file import check_figure, wants_pixels, write_figure
 from leray.errors import LerayError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leray.circuits.ablation import Ablation, Task
     from leray.circuits.finder import Found
     from leray.circuits.nodes import Transformer
@@ -57,6 +59,7 @@ class CircuitsFind:
         import torch
 
         from leray.circuits.faithfulness import best_edges, faithfulness, kept, smallest
+        from leray.circuits.ranking import Ranked
         from leray.data.circuits import Circuit, save_circuit
 
         if self.examples is not None and self.examples < 2:
@@ -70,7 +73,7 @@ class CircuitsFind:
             raise LerayError(f"--out and --picture are one file, {str(self.out)!r}: name two")
         asked = self._asked()
         model, judged = asked.model, asked.judged
-        found = asked.found(self.ablation)
+        found = asked.find(model, asked.task, self.ablation)
         curve = faithfulness(model, judged, found.scores, ablation=self.ablation)
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.rand(len(found.scores), generator=generator)
@@ -98,7 +101,7 @@ class CircuitsFind:
             "by_chance": {"sizes": chance.sizes, "values": chance.values},
             "cpr": curve.cpr,
             "cmd": curve.cmd,
-            "scored_by": asked.scored_by,
+            "scored_by": "place" if isinstance(found, Ranked) else "effect",
             "circuit": [
                 {"edge": str(found.graph.edges[i]), "score": float(found.scores[i])}
                 for i in best.tolist()
@@ -155,18 +158,24 @@ class CircuitsFind:
         )
 
     def _program(self) -> Asked:
+        from leray.circuits.finder import THOROUGH, find_edges
         from leray.data.planted import load_program, task_of
 
         if self.task is not None:
             raise LerayError(f"a program is its own task: leave out --task {self.task!r}")
         program = load_program(self.model.removeprefix(PLANTED))
         task = task_of(program, self.examples or EXAMPLES, self.seed)
-        return Asked(program.model.requires_grad_(False), task, task)
+
+        def find(model: Transformer, task: Task, ablation: Ablation) -> Found:  # noqa: ARG001
+            return find_edges(model, task, budget=THOROUGH)
+
+        return Asked(program.model.requires_grad_(False), task, task, find)
 
     def _reasoner(self) -> Asked:
         import numpy as np
 
         from leray.circuits.decoder import Decoder
+        from leray.circuits.elimination import eliminate_edges
         from leray.circuits.logicstream import FORMS
         from leray.train.arguments import accuracies, answer_tokens, papers, task_of_form
         from leray.train.checkpoint import load_trained
@@ -181,15 +190,16 @@ class CircuitsFind:
         scores = accuracies(trained, papers(self.task, max(JUDGED, number), generator))
         ability = self._able(scores, "train it longer")
         trained.model.double().requires_grad_(False)
-        task = task_of_form(trained, self.task, number, generator)
-        return Asked(Decoder(trained.model, answer_tokens(trained)), task, task, ability)
+        task, judged = (task_of_form(trained, self.task, number, generator) for _ in range(2))
+        model = Decoder(trained.model, answer_tokens(trained))
+        return Asked(model, task, judged, eliminate_edges, ability)
 
     def _pretrained(self) -> Asked:
-        """Found on some prompts, measured on others."""
         import numpy as np
 
         from leray.circuits.english import task_named
         from leray.circuits.llama import Llama
+        from leray.circuits.ranking import rank_edges
         from leray.data.pretrained import load_pretrained
         from leray.train.english import accuracies, answer_tokens, task_of_english
 
@@ -200,7 +210,7 @@ class CircuitsFind:
         ability = self._able(scores, "choose another task")
         task, judged = (task_of_english(own, english, number, generator) for _ in range(2))
         model = Llama(own.model, answer_tokens(own, english))
-        return Asked(model, task, judged, ability, own.kept_as, many=True)
+        return Asked(model, task, judged, rank_edges, ability, own.kept_as)
 
     def _able(self, scores: dict[str, float], advice: str) -> float:
         """The least score of a task and its controls.
@@ -224,32 +234,18 @@ class Asked:
 
     Args:
         task: What it is found on.
-        judged: What it is measured on.
+        judged: What it is measured on: of a program the same, else others.
+        find: The edges' scores, what is lost without each or its place in an order.
         ability: How well the model does it; None for a program.
         weights: How they were stored, where that changed them.
-        many: Whether it has too many edges for :func:`leray.circuits.finder.find_edges`.
     """
 
     model: Transformer
     task: Task
     judged: Task
+    find: Callable[[Transformer, Task, Ablation], Found | Ranked]
     ability: float | None = None
     weights: str = ""
-    many: bool = False
-
-    @property
-    def scored_by(self) -> Literal["effect", "place"]:
-        """Whether a score is what is lost without the edge, or its place in an order."""
-        return "place" if self.many else "effect"
-
-    def found(self, ablation: Ablation) -> Found | Ranked:
-        """The edges, with what they are worth."""
-        from leray.circuits.finder import THOROUGH, find_edges
-        from leray.circuits.ranking import rank_edges
-
-        if self.many:
-            return rank_edges(self.model, self.task, ablation)
-        return find_edges(self.model, self.task, budget=THOROUGH)
 
 
 def _tell_by_target(told: dict[str, Any]) -> None:

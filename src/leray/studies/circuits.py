@@ -1,8 +1,9 @@
 """The circuits study: how large circuits are, what they share, and whether they carry over.
 
-Small reasoners are trained, one a seed. In each, every form's edges are scored
-(:func:`leray.circuits.finder.find_edges`); its circuit is the least number of best edges from which
-on .9 of what the model does is kept, on other examples than those that found it. Beside it stand
+Small reasoners are trained, one a seed. In each, every form's edges are put in an order, first by
+patching and gradients together (:mod:`leray.circuits.finder`), then by elimination
+(:mod:`leray.circuits.elimination`); its circuit is the least number of best edges from which on .9
+of what the model does is kept, on other examples than those that found it. Beside it stand
 circuits by integrated gradients, by ACDC and at random.
 """
 
@@ -35,16 +36,20 @@ Publish = Callable[[RunFolder, dict[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """How much a run of the study computes."""
+    """How much a run of the study computes.
+
+    Args:
+        num_examples: That find a circuit; it is measured on twice as many others.
+    """
 
     num_seeds: int
     reasoner: Reasoner = SMALL
-    num_examples: int = 64
+    num_examples: int = 32
     num_questions: int = 200
 
 
 SIZES = {
-    "quick": Size(reasoner=QUICK, num_seeds=3, num_examples=32),
+    "quick": Size(reasoner=QUICK, num_seeds=3),
     "full": Size(num_seeds=11),
 }
 

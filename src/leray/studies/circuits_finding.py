@@ -15,10 +15,9 @@ from torch import Tensor
 
 from leray.circuits.ablation import Task, replacement
 from leray.circuits.acdc import acdc
-from leray.circuits.attribution import eap_ig
 from leray.circuits.decoder import Decoder
+from leray.circuits.elimination import eliminate_edges
 from leray.circuits.faithfulness import faithfulness, kept, smallest
-from leray.circuits.finder import THOROUGH, find_edges
 from leray.circuits.importance import fisher
 from leray.circuits.patching import clean_run
 from leray.lm.config import ModelConfig
@@ -47,8 +46,8 @@ class Circuits:
     Args:
         score: The model's, before anything is ablated.
         parameters: The least share of them that, alone, still scores .9.
-        scores: Of every edge; none are sought in a model that cannot do the form, and what
-            follows is NaN or empty.
+        scores: The place of every edge by elimination; none are sought in a model that cannot do
+            the form, and what follows is NaN or empty.
         sizes: By method, how many edges keep .9, and ``keeps`` what they keep; NaN where no
             circuit of the method does.
         mask: Ours.
@@ -142,18 +141,18 @@ def circuits_of(
         return Circuits(score, none, np.zeros(0), empty, empty, nothing, none, none, never)
     portable = min(accuracies(other, exam).values()) >= ABLE
     share = parameters_needed(own, exam, papers(form, num_examples, generator))
-    finding, measuring = (task_of_form(own, form, num_examples, generator) for _ in range(2))
+    finding, measuring = (
+        task_of_form(own, form, n, generator) for n in (num_examples, 2 * num_examples)
+    )
     models = []
     for trained in (own, other):
         trained.model.double().requires_grad_(False)
         models.append(Decoder(trained.model, answer_tokens(trained)))
     model, elsewhere = models
-    found = find_edges(model, finding, budget=THOROUGH)
-    run = clean_run(model, finding)
-    gradients = eap_ig(run, finding, replacement(model, finding, "resample", run.written), 5)
+    found = eliminate_edges(model, finding)
     drawn = torch.from_numpy(generator.random(len(found.scores)))
     sizes, keeps = [], []
-    for scores in (found.scores, gradients, None, drawn):
+    for scores in (found.scores, found.attributed, None, drawn):
         if scores is None:
             number, faithful = _by_acdc(model, finding, measuring)
         else:
