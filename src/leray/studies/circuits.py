@@ -27,9 +27,9 @@ from leray.runs.seeds import Key
 from leray.studies.architecture_rows import verdict_row
 from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.circuits_drift import MARKS
-from leray.studies.circuits_finding import ABLE, METHODS, Circuits, Finding
+from leray.studies.circuits_finding import METHODS, Circuits, Finding
 from leray.studies.opening import num_processes, reopened, settings, size_of_preset
-from leray.studies.reasoners import FIRST_SEED, QUICK, SMALL, Reasoner, Reasoners
+from leray.studies.reasoners import ABLE, QUICK, SMALL, Reasoner, Reasoners, able_reasoners
 
 Publish = Callable[[RunFolder, dict[str, Any]], None]
 
@@ -88,16 +88,13 @@ def run_circuits(
 
 
 def _run(request: CircuitsRequest, size: Size, folder: RunFolder, workers: int) -> dict[str, Any]:
-    key = Key.root(0)
-    seeds = range(FIRST_SEED, FIRST_SEED + size.num_seeds)
+    given, scores = able_reasoners(size.reasoner, size.num_seeds, folder, workers)
+    seeds = tuple(given)
     reasoners = Reasoners(size.reasoner, seeds)
-    given = reasoners.weights(folder, key, workers)
     forms = size.reasoner.forms
     finding = Finding(
         asked=tuple((s, f) for s in seeds for f in forms),
-        others=tuple(
-            FIRST_SEED + (k + 1) % size.num_seeds for k in range(size.num_seeds) for _ in forms
-        ),
+        others=tuple(s for s in (*seeds[1:], seeds[0]) for _ in forms),
         model=reasoners.model,
         vocabulary=reasoners.files.vocabulary,
         context=size.reasoner.context,
@@ -106,7 +103,7 @@ def _run(request: CircuitsRequest, size: Size, folder: RunFolder, workers: int) 
         given_from=f"reasoners of {size.reasoner.num_steps} steps",
         given=given,
     )
-    found = folder.drive(finding, key=key, workers=workers)
+    found = folder.drive(finding, key=Key.root(0), workers=workers)
     by_seed = [found[i : i + len(forms)] for i in range(0, len(found), len(forms))]
     verdicts = verdicts_of(by_seed, forms)
     result = {
@@ -116,6 +113,7 @@ def _run(request: CircuitsRequest, size: Size, folder: RunFolder, workers: int) 
         "seed": 0,
         "data": {"name": f"LogicStream ({', '.join(forms)})", "repaired": {}, "dropped": {}},
         "scale": asdict(size),
+        "trained": {str(seed): score for seed, score in scores.items()},
         "marks": list(MARKS),
         "edges": max(len(c.scores) for c in found),
         "table": [_row(form, [c[i] for c in by_seed]) for i, form in enumerate(forms)],

@@ -26,14 +26,12 @@ from leray.runs.computation import Samples, State
 from leray.runs.seeds import Key
 from leray.studies.circuits_claims import FAITHFUL
 from leray.studies.circuits_drift import MARKS, drifted
-from leray.studies.reasoners import Weights
+from leray.studies.reasoners import ABLE, Weights
 from leray.train.arguments import Paper, accuracies, answer_tokens, encoded, papers, task_of_form
 from leray.train.checkpoint import Trained
 from leray.train.tokens import Vocabulary
 from leray.train.training import tensor_of
 
-ABLE = 0.99
-"""The score from which on a model can do a form, and its circuit means something."""
 THRESHOLDS = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Of ACDC, as shares of the effect of ablating everything."""
 METHODS = ("ours", "EAP-IG", "ACDC", "random")

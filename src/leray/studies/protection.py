@@ -1,6 +1,7 @@
 """The protection study: a model that answers arguments learns to write Python, and forgets or not.
 
-1. *Old models.* One a seed, trained on LogicStream; one more, on which settings are chosen.
+1. *Old models.* One a seed, trained on LogicStream; one more, on which settings are chosen. In the
+   place of those that cannot do it others are trained.
 2. *Settings.* Every method is tried at four, on that one model. The target is the least new loss
    that every method reaches at one of them. Of the settings that reach it the one that forgets
    least is taken, to a hundredth, and of these the quickest.
@@ -34,15 +35,13 @@ from leray.studies.opening import num_processes, reopened, settings, size_of_pre
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Learning, Tasks, reached
 from leray.studies.protection_methods import METHODS, OURS, SOAP, Plan, plans
-from leray.studies.reasoners import FIRST_SEED, QUICK, SMALL, Reasoner, Reasoners, Weights
+from leray.studies.reasoners import ABLE, QUICK, SMALL, Reasoner, Reasoners, able_reasoners
 from leray.train.text import read_texts
 from leray.train.tokens import TokenFiles, token_files
 from leray.train.training import check_device
 
 Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 
-ABLE = 0.99
-"""The mean score from which on an old model has something to keep."""
 FINE = 100
 """What is forgotten is told apart to one part in so many where settings are chosen."""
 MOST = 250_000
@@ -69,7 +68,7 @@ SIZES = {
     "quick": Size(
         old=QUICK,
         new_steps=160,
-        num_seeds=3,
+        num_seeds=2,
         methods=("uniform", "EWC", "LoRA", "random mask", *(m for m in METHODS if SOAP in m)),
     ),
     "full": Size(new_steps=320, num_seeds=10),
@@ -117,14 +116,13 @@ class Protocol:
 
     def __init__(self, size: Size, device: str, folder: RunFolder, workers: int) -> None:
         self.size, self.device, self.folder, self.workers = size, device, folder, workers
-        *self.seeds, self.tune_seed = range(FIRST_SEED, FIRST_SEED + size.num_seeds + 1)
+        self.given, self.scores = able_reasoners(
+            size.old, size.num_seeds + 1, folder, workers, device
+        )
+        *self.seeds, self.tune_seed = self.given
         self.old = Reasoners(size.old, (*self.seeds, self.tune_seed), device)
         self.python = token_files(read_texts("stdlib"), "bytes", cache_home() / "tokens")
         self.key = Key.root(0)
-
-    def old_models(self) -> dict[int, Weights]:
-        """The weights of every seed's, and of the one for settings."""
-        return self.old.weights(self.folder, self.key, self.workers)
 
     def tasks(self, split: str) -> Tasks:
         """Measured on one split's text and its own questions."""
@@ -149,7 +147,6 @@ class Protocol:
         name: str,
         asked: Sequence[tuple[Plan, int]],
         split: str,
-        given: dict[int, Weights],
     ) -> list[Learned]:
         """Runs of plans from seeds' old models."""
         learning = Learning(
@@ -158,7 +155,7 @@ class Protocol:
             model=self.old.model,
             tasks=self.tasks(split),
             given_from=f"reasoners of {self.size.old.num_steps} steps",
-            given={s: given[s] for s in {s for _, s in asked}},
+            given={s: self.given[s] for s in {s for _, s in asked}},
             device=self.device,
             name=name,
         )
@@ -171,13 +168,12 @@ def _some(files: TokenFiles, split: Any) -> np.ndarray:
 
 def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any], dict[str, Any]]:
     size = protocol.size
-    given = protocol.old_models()
     tried = [p for method in size.methods for p in plans(method)]
-    on_one = protocol.learn("settings", [(p, protocol.tune_seed) for p in tried], "tune", given)
+    on_one = protocol.learn("settings", [(p, protocol.tune_seed) for p in tried], "tune")
     target = target_of(tried, on_one)
     chosen = {m: chosen_of(m, tried, on_one, target) for m in size.methods}
     asked = [(p, s) for s in protocol.seeds for p in chosen.values()]
-    runs = protocol.learn("runs", asked, "report", given)
+    runs = protocol.learn("runs", asked, "report")
     able = [_ability(r) for r in (on_one[0], *runs[:: len(chosen)])]
     why = _unable(able)
     by_method = {
@@ -195,6 +191,7 @@ def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any]
         "data": {"name": "LogicStream, then Python", "repaired": {}, "dropped": {}},
         "scale": asdict(size),
         "target": target,
+        "trained": {str(seed): score for seed, score in protocol.scores.items()},
         "able": able,
         "needed": ABLE,
         "ours": OURS,

@@ -7,17 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from leray.circuits.logicstream import MIXED
 from leray.data.cache import cache_home
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
+from leray.lm.model import Model
 from leray.runs.folder import RunFolder
 from leray.runs.seeds import Key
+from leray.train.arguments import accuracies, papers
+from leray.train.checkpoint import Trained
 from leray.train.configuration import configuration_of
 from leray.train.text import Arguments, Split, texts_of
 from leray.train.tokens import TokenFiles, question_mark, token_files
-from leray.train.training import Training
+from leray.train.training import Training, tensor_of
 
 Weights = dict[str, np.ndarray]
 
@@ -29,8 +33,9 @@ class Reasoner:
     Args:
         forms: Of argument, of :data:`leray.circuits.logicstream.FORMS`.
         contents: Of their words.
-        num_texts: To train on.
+        num_texts: To train on, all of them from the share ``growing`` of the steps on.
         num_others: Tokens that it has besides those of the arguments.
+        num_rounds: Of training: after the first, in the place of those that cannot do it.
     """
 
     forms: tuple[str, ...]
@@ -42,6 +47,8 @@ class Reasoner:
     contents: tuple[str, ...] = MIXED
     num_others: int = 0
     context: int = 64
+    num_rounds: int = 1
+    growing: float = 0.4
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -51,7 +58,7 @@ class Reasoner:
                 "width": self.width, "num_layers": self.num_layers, "num_heads": 4,
                 "mixing": "coboundary", "feedforward": "cup",
             },
-            "data": {"context": self.context, "num_sequences": 64, "growing": 0.4},
+            "data": {"context": self.context, "num_sequences": 64, "growing": self.growing},
             "loss": {"answers": True},
             "optimizer": {"matrix_rate": 0.02, "rate": 0.005},
             "schedule": {"num_steps": self.num_steps, "interval": min(100, self.num_steps)},
@@ -69,13 +76,25 @@ SMALL = Reasoner(
     num_layers=3,
     num_steps=4_500,
     num_others=256,
+    num_rounds=3,
 )  # fmt: skip
 """What the studies of circuits and of protection begin with. It has the tokens of bytes, which it
 does not learn, and which one of them adds."""
-QUICK = replace(SMALL, forms=("modus ponens", "modus tollens"), num_steps=2_000)
+QUICK = replace(
+    SMALL,
+    forms=("modus ponens", "modus tollens"),
+    num_texts=5_000,
+    growing=0.7,
+    num_steps=2_000,
+    num_rounds=1,
+)
 """For a look in minutes: not every seed learns it, and then nothing is judged."""
 FIRST_SEED = 20
 """Those before it chose how the studies go on (docs/log.md)."""
+ABLE = 0.99
+"""From which score on a model can do a form: the least accuracy, where it fires and where not."""
+NUM_QUESTIONS = 200
+"""Of every form and control, to tell who is able; drawn apart from all others."""
 
 
 class Reasoners:
@@ -85,7 +104,14 @@ class Reasoners:
         seeds: One model each.
     """
 
-    def __init__(self, reasoner: Reasoner, seeds: Sequence[int], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        reasoner: Reasoner,
+        seeds: Sequence[int],
+        device: str = "cpu",
+        name: str = "reasoners",
+    ) -> None:
+        self.name = name
         numbers: dict[Split, int] = {
             "train": reasoner.num_texts, "tune": 1_000, "report": 1_000,
         }  # fmt: skip
@@ -114,7 +140,7 @@ class Reasoners:
             device=self.device,
             starts=files.starts["train"],
             question=question_mark(files.vocabulary),
-            name="reasoners",
+            name=self.name,
         )
 
     def weights(self, folder: RunFolder, key: Key, workers: int) -> dict[int, Weights]:
@@ -136,3 +162,40 @@ class Reasoners:
                 if n.startswith(start) and isinstance(x, np.ndarray)
             }
         return found
+
+    def trained(self, weights: Weights) -> Trained:
+        """One of them."""
+        model = Model(self.model, torch.Generator().manual_seed(0))
+        model.load_state_dict({n: tensor_of(x) for n, x in weights.items()})
+        return Trained(model, self.files.vocabulary, self.reasoner.context, {})
+
+    def score(self, weights: Weights) -> float:
+        """Of what it can do least well."""
+        generator = np.random.default_rng(FIRST_SEED)
+        exam = [p for f in self.reasoner.forms for p in papers(f, NUM_QUESTIONS, generator)]
+        own = self.trained(weights)
+        return min(x for p in exam for x in accuracies(own, [p]).values())
+
+
+def able_reasoners(
+    reasoner: Reasoner, number: int, folder: RunFolder, workers: int, device: str = "cpu"
+) -> tuple[dict[int, Weights], dict[int, float]]:
+    """So many by seed, from `FIRST_SEED` on, in the place of those that cannot do it others.
+
+    Returns weights and what every trained one scores. Where rounds run out, those that cannot do it
+    are among them, the last.
+    """
+    given: dict[int, Weights] = {}
+    scores: dict[int, float] = {}
+    for k in range(reasoner.num_rounds):
+        missing = number - sum(s >= ABLE for s in scores.values())
+        if not missing:
+            break
+        first = FIRST_SEED + len(scores)
+        name = "reasoners" if k == 0 else f"reasoners {k + 1}"
+        own = Reasoners(reasoner, range(first, first + missing), device, name)
+        found = own.weights(folder, Key.root(0), workers)
+        given |= found
+        scores |= {seed: own.score(w) for seed, w in found.items()}
+    chosen = sorted(given, key=lambda seed: (scores[seed] < ABLE, seed))[:number]
+    return {seed: given[seed] for seed in chosen}, scores
