@@ -59,10 +59,15 @@ def test_of_the_settings_that_reach_the_target_the_quickest_of_those_that_forget
         course([5, 4, 3, 2, 2], [0, 0, 0, 0, 0]),
         course([5, 4, 4, 4, 4], [0, 0, 0, 0, 0]),
     ]
-    target = target_of(tried, runs)
+    tries = {p: [r, r] for p, r in zip(tried, runs, strict=True)}
+    target = target_of(tries)
     assert target == 2
-    assert chosen_of("uniform", tried, runs, target).rate == 0.3
-    assert chosen_of("EWC", tried, runs, target).rate == 0.1
+    assert chosen_of("uniform", tries, target).rate == 0.3
+    assert chosen_of("EWC", tries, target).rate == 0.1
+    tries[tried[2]] = [runs[2], course([5, 4, 3, 2, 1], [0, 0.1, 0.2, 0.3, 0.4])]
+    assert chosen_of("uniform", tries, target).rate == 0.2
+    tries[tried[4]] = [runs[4], runs[5]]
+    assert target_of(tries) == 4
 
 
 def test_two_runs_are_compared_at_the_least_loss_that_both_reach():

@@ -26,7 +26,7 @@ from leray.figures.style import (
 
 LOOKS = {
     "turned zones, SOAP": ("o", BLUE, "-"),
-    "turned zones": ("s", SKY, "--"),
+    "MAS, SOAP": ("s", SKY, "--"),
     "EWC": ("^", GREEN, "-."),
     "LoRA": ("v", PURPLE, ":"),
     "1% replay": ("P", ORANGE, "--"),
@@ -46,8 +46,8 @@ def courses(result: dict[str, Any], details: dict[str, Any]) -> Picture:
     """The old score against the new loss while each method learns: right and up is better."""
     shown = {m: details["runs"][m] for m in LOOKS if m in details["runs"]}
     with house_style():
-        figure = canvas(3.6)
-        axes = place(figure, 0.75, 1.0, 0.2, 0.15)
+        figure = canvas(3.8)
+        axes = place(figure, 0.75, 1.2, 0.2, 0.15)
         ends = []
         for name, runs in shown.items():
             marker, colour, line = LOOKS[name]
@@ -61,7 +61,7 @@ def courses(result: dict[str, Any], details: dict[str, Any]) -> Picture:
         axes.invert_xaxis()
         axes.grid(axis="y")
         axes.set(xlabel="new task, nats a byte: further right is better", ylabel="old score")
-        figure.legend(loc="lower left", ncols=4, bbox_to_anchor=(0.05, 0.0))
+        figure.legend(loc="lower left", ncols=3, bbox_to_anchor=(0.05, 0.0))
         return to_picture(
             figure,
             name="courses",

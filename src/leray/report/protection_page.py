@@ -31,6 +31,7 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
         style=style(),
         result=result,
         advice=advice(result),
+        scores=lambda found: ", ".join(f"{x:.3f}" for x in found),
         figures=[(p, Markup(p.svg)) for p in draw(result, details).values()],
         verdicts=[verdict_cells(v) for v in result["verdicts"]],
         methods=[row_cells(row) for row in result["table"]],

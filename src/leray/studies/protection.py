@@ -1,10 +1,10 @@
 """The protection study: a model that answers arguments learns to write Python, and forgets or not.
 
-1. *Old models.* One a seed, trained on LogicStream; one more, on which settings are chosen. In the
+1. *Old models.* One a seed, trained on LogicStream; some more, on which settings are chosen. In the
    place of those that cannot do it others are trained.
-2. *Settings.* Every method is tried at four, on that one model. The target is the least new loss
-   that every method reaches at one of them. Of the settings that reach it the one that forgets
-   least is taken, to a hundredth, and of these the quickest.
+2. *Settings.* Every method is tried at four, on each of these. The target is the least new loss
+   that every method reaches on all of them at one setting. Of the settings that reach it the one
+   that forgets least is taken, to a hundredth, and of these the quickest.
 3. *Runs.* Every method at its setting, from every other old model, on equal batches; new text and
    questions that chose nothing. Old models that score less than `ABLE` have nothing to forget, and
    are left out.
@@ -53,11 +53,12 @@ class Size:
     """How much a run of the study computes.
 
     Args:
-        num_seeds: Old models, besides the one for settings.
+        num_seeds: Old models, besides ``num_tuned`` for settings.
     """
 
     new_steps: int
     num_seeds: int
+    num_tuned: int = 3
     old: Reasoner = SMALL
     num_questions: int = 60
     num_known: int = 400
@@ -69,6 +70,7 @@ SIZES = {
         old=QUICK,
         new_steps=160,
         num_seeds=2,
+        num_tuned=1,
         methods=("uniform", "EWC", "LoRA", "random mask", *(m for m in METHODS if SOAP in m)),
     ),
     "full": Size(new_steps=320, num_seeds=10),
@@ -117,10 +119,11 @@ class Protocol:
     def __init__(self, size: Size, device: str, folder: RunFolder, workers: int) -> None:
         self.size, self.device, self.folder, self.workers = size, device, folder, workers
         self.given, self.scores = able_reasoners(
-            size.old, size.num_seeds + 1, folder, workers, device
+            size.old, size.num_seeds + size.num_tuned, folder, workers, device
         )
-        *self.seeds, self.tune_seed = self.given
-        self.old = Reasoners(size.old, (*self.seeds, self.tune_seed), device)
+        seeds = tuple(self.given)
+        self.seeds, self.tuned = seeds[: size.num_seeds], seeds[size.num_seeds :]
+        self.old = Reasoners(size.old, seeds, device)
         self.python = token_files(read_texts("stdlib"), "bytes", cache_home() / "tokens")
         self.key = Key.root(0)
 
@@ -169,15 +172,18 @@ def _some(files: TokenFiles, split: Any) -> np.ndarray:
 def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any], dict[str, Any]]:
     size = protocol.size
     tried = [p for method in size.methods for p in plans(method)]
-    on_one = protocol.learn("settings", [(p, protocol.tune_seed) for p in tried], "tune")
-    target = target_of(tried, on_one)
-    chosen = {m: chosen_of(m, tried, on_one, target) for m in size.methods}
+    on_tuned = protocol.learn("settings", [(p, s) for p in tried for s in protocol.tuned], "tune")
+    num = len(protocol.tuned)
+    tries = {p: on_tuned[k * num : (k + 1) * num] for k, p in enumerate(tried)}
+    target = target_of(tries)
+    chosen = {m: chosen_of(m, tries, target) for m in size.methods}
     asked = [(p, s) for s in protocol.seeds for p in chosen.values()]
     runs = protocol.learn("runs", asked, "report")
-    able = [_ability(r) for r in (on_one[0], *runs[:: len(chosen)])]
-    why = _unable(able)
+    tuned = [_ability(r) for r in on_tuned[:num]]
+    able = [_ability(r) for r in runs[:: len(chosen)]]
+    why = _unable(tuned, able)
     by_method = {
-        m: [r for i, r in enumerate(runs[k :: len(chosen)]) if why or able[i + 1] >= ABLE]
+        m: [r for i, r in enumerate(runs[k :: len(chosen)]) if why or able[i] >= ABLE]
         for k, m in enumerate(chosen)
     }
     found = {m: np.array([reached(r, target) for r in rs]) for m, rs in by_method.items()}
@@ -193,11 +199,12 @@ def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any]
         "target": target,
         "trained": {str(seed): score for seed, score in protocol.scores.items()},
         "able": able,
+        "able_tuned": tuned,
         "needed": ABLE,
         "ours": OURS,
         "table": [
             {
-                **_row(m, chosen[m], tried, on_one, target, found[m], size.new_steps),
+                **_row(m, chosen[m], tries, target, found[m], size.new_steps),
                 "matched": [float(x) for x in at_one_loss(by_method[m], ours).mean(axis=1)],
                 "last": float(np.mean([r.new[-1] for r in by_method[m]])),
             }
@@ -214,7 +221,8 @@ def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any]
         "runs": {m: [_curve(r) for r in rs] for m, rs in by_method.items()},
         "settings": [
             {"method": p.method, "rate": p.rate, "strength": p.strength, **_curve(r)}
-            for p, r in zip(tried, on_one, strict=True)
+            for p, rs in tries.items()
+            for r in rs
         ],
     }
     protocol.folder.write_verdicts(result["verdicts"])
@@ -223,23 +231,23 @@ def _run(request: ProtectionRequest, protocol: Protocol) -> tuple[dict[str, Any]
     return result, details
 
 
-def target_of(tried: Sequence[Plan], runs: Sequence[Learned]) -> float:
-    """The least new loss that every method reaches at some setting."""
+def target_of(tries: Mapping[Plan, Sequence[Learned]]) -> float:
+    """The least new loss that every method reaches with all its runs of one setting."""
     least: dict[str, float] = {}
-    for plan, run in zip(tried, runs, strict=True):
-        least[plan.method] = min(least.get(plan.method, np.inf), float(run.new.min()))
+    for plan, runs in tries.items():
+        reach = max(float(r.new.min()) for r in runs)
+        least[plan.method] = min(least.get(plan.method, np.inf), reach)
     return max(least.values())
 
 
-def chosen_of(method: str, tried: Sequence[Plan], runs: Sequence[Learned], target: float) -> Plan:
+def chosen_of(method: str, tries: Mapping[Plan, Sequence[Learned]], target: float) -> Plan:
     """Of the settings that reach the target the one that forgets least, and then the quickest."""
-    own = [(p, r) for p, r in zip(tried, runs, strict=True) if p.method == method]
 
-    def worth(pair: tuple[Plan, Learned]) -> tuple[float, ...]:
-        steps, lost, _ = reached(pair[1], target)
-        return (float(np.isinf(steps)), float(round(lost * FINE)), steps)
+    def worth(plan: Plan) -> tuple[float, ...]:
+        steps, lost, _ = np.mean([reached(r, target) for r in tries[plan]], axis=0)
+        return (float(np.isinf(steps)), float(round(lost * FINE)), float(steps))
 
-    return min(own, key=worth)[0]
+    return min((p for p in tries if p.method == method), key=worth)
 
 
 def at_one_loss(one: Sequence[Learned], other: Sequence[Learned]) -> np.ndarray:
@@ -256,16 +264,17 @@ def _ability(run: Learned) -> float:
     return float(run.scores[0].mean())
 
 
-def _unable(able: Sequence[float]) -> str:
+def _unable(tuned: Sequence[float], able: Sequence[float]) -> str:
     """Why nothing can be judged; empty where it can.
 
     Args:
-        able: What old models score, the one for settings first.
+        tuned: What the old models score that settings were chosen on.
+        able: The same of the others.
     """
-    if able[0] >= ABLE and sum(a >= ABLE for a in able[1:]) > 1:
+    if min(tuned) >= ABLE and sum(a >= ABLE for a in able) > 1:
         return ""
-    told = ", ".join(f"{a:.3f}" for a in able)
-    return f"the old models score {told} (the first chose settings); {ABLE} is needed"
+    told, others = (", ".join(f"{a:.3f}" for a in some) for some in (able, tuned))
+    return f"the old models score {told}, those for settings {others}; {ABLE} is needed"
 
 
 def verdicts_of(
@@ -300,14 +309,20 @@ def verdicts_of(
             f"P{3 + 3 * k}": np.log(steps[OURS] / steps[f"uniform{own}"]),
         }
     short = {m: sum(float(r.new.min()) > target for r in rs) for m, rs in runs.items()}
-    told = ", ".join(f"{m} {n}" for m, n in short.items() if n)
-    num = len(runs["uniform"])
-    note = f"of {num} runs short of the target, and counted with all steps: {told}"
+    timed = {c: (OURS, f"uniform{own}") for c, own in (("P3", ""), ("P6", SOAP))}
+    notes = {
+        c: "short of the target, and counted with all steps: "
+        + ", ".join(f"{short[m]} of {len(runs[m])} runs of {m}" for m in both if short[m])
+        for c, both in timed.items()
+        if any(short[m] for m in both)
+    }
     data = f"LogicStream ({forms}), then the standard library"
     if why:
         intervals = {c.id: t_interval(values[c.id], SIMULTANEOUS) for c in CLAIMS}
         return [
-            not_judged(c, data=data, seen=False, n=num, why=why, interval=intervals[c.id])
+            not_judged(
+                c, data=data, seen=False, n=len(runs["uniform"]), why=why, interval=intervals[c.id]
+            )
             for c in CLAIMS
         ]
     return [
@@ -319,7 +334,7 @@ def verdicts_of(
             method="paired by seed: old model and batches are the same",
             p_value=sign_flip_p_value(values[c.id]),
             p_value_is="two-sided sign flips over seeds, of this comparison alone",
-            note=note if c.id in ("P3", "P6") and told else "",
+            note=notes.get(c.id, ""),
         )
         for c in CLAIMS
     ]
@@ -328,8 +343,7 @@ def verdicts_of(
 def _row(
     method: str,
     plan: Plan,
-    tried: Sequence[Plan],
-    on_one: Sequence[Learned],
+    tries: Mapping[Plan, Sequence[Learned]],
     target: float,
     found: np.ndarray,
     num_steps: int,
@@ -342,9 +356,9 @@ def _row(
         "strength": plan.strength,
         "tried": [
             {"rate": p.rate, "strength": p.strength, "steps": _finite(s), "forgotten": x, "nats": y}
-            for p, r in zip(tried, on_one, strict=True)
+            for p, rs in tries.items()
             if p.method == method
-            for s, x, y in [reached(r, target)]
+            for s, x, y in [np.mean([reached(r, target) for r in rs], axis=0).tolist()]
         ],
         "short": int(np.isinf(found[:, 0]).sum()),
         "metrics": {
