@@ -18,7 +18,7 @@ from leray.cli import main
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 from leray.runs.seeds import Key
-from leray.studies import circuits, circuits_drift, circuits_finding
+from leray.studies import circuits, circuits_drift, circuits_finding, reasoners
 from leray.studies.circuits import SIZES, verdicts_of
 from leray.studies.circuits_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.circuits_finding import Circuits, circuits_of
@@ -124,6 +124,7 @@ def test_circuits_of_a_model_keep_what_they_say_and_leave_it_as_it_was(untrained
     assert found.score < 0.99
     assert np.isnan(found.sizes).all()
     monkeypatch.setattr(circuits_finding, "ABLE", 0.0)
+    monkeypatch.setattr(circuits_drift, "MARKS", (1, 2, 3))
     own = untrained(0)
     before = {n: p.detach().clone() for n, p in own.model.named_parameters()}
     found = circuits_of(own, untrained(1), "modus ponens", 4, 4, Key.root(0))
@@ -148,6 +149,7 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
         num_seeds=2, num_examples=2, num_questions=2,
     )  # fmt: skip
     monkeypatch.setitem(circuits.SIZES, "quick", toy)
+    monkeypatch.setattr(reasoners, "NUM_QUESTIONS", 2)
     monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     assert main(["study", "circuits", "--workers", "1", "--out", "run", "--json"]) == 0

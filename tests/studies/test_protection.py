@@ -14,7 +14,7 @@ from leray.circuits.zones import Turned
 from leray.cli import main
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
-from leray.studies import protection
+from leray.studies import protection, reasoners
 from leray.studies.protection import SIZES, at_one_loss, chosen_of, target_of
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Tasks, known_of, learned, reached
@@ -153,6 +153,7 @@ def test_random_masks_are_as_large_as_turned_zones_and_new_tokens_are_free(tasks
 def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     """Golden run: every file, every verdict, and the same numbers once more from what is stored."""
     monkeypatch.setitem(protection.SIZES, "quick", TOY)
+    monkeypatch.setattr(reasoners, "NUM_QUESTIONS", 2)
     monkeypatch.setenv("LERAY_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     command = ["study", "protection", "--workers", "1"]
