@@ -201,6 +201,7 @@ def test_files_that_cannot_be_drawn_into(tmp_path, monkeypatch, capsys):
         (["--picture", str(tmp_path / "none" / "a.svg")], "is a folder, or lies in none"),
         (["--picture", str(tmp_path / "folder.svg")], "is a folder, or lies in none"),
         (["--picture", one, "--out", one], "--out and --picture are one file"),
+        (["--out", one], "--out must end in .safetensors; got "),
     ):
         assert main([*options, *more]) == 1
         err = capsys.readouterr().err

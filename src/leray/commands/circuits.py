@@ -71,6 +71,7 @@ class CircuitsFind:
         check_figure(self.picture, "--picture")
         if self.picture is not None and self.picture == self.out:
             raise LerayError(f"--out and --picture are one file, {str(self.out)!r}: name two")
+        check_figure(self.out, "--out", (".safetensors",))
         asked = self._asked()
         model, judged = asked.model, asked.judged
         found = asked.find(model, asked.task, self.ablation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 KINDS = (".png", ".svg")
 
 
-def check_figure(path: Path | None, option: str = "--figure") -> None:
+def check_figure(path: Path | None, option: str = "--figure", kinds: Sequence[str] = KINDS) -> None:
     """Refuse a name that says no kind, or a folder that is not there, before the work.
 
     Raises:
@@ -22,8 +23,8 @@ def check_figure(path: Path | None, option: str = "--figure") -> None:
     """
     if path is None:
         return
-    if path.suffix.lower() not in KINDS:
-        raise LerayError(f"{option} must end in {' or '.join(KINDS)}; got {str(path)!r}")
+    if path.suffix.lower() not in kinds:
+        raise LerayError(f"{option} must end in {' or '.join(kinds)}; got {str(path)!r}")
     if path.is_dir() or not path.parent.is_dir():
         raise LerayError(f"{option} {str(path)!r} is a folder, or lies in none; give a file in a "
                          "folder that is there")  # fmt: skip
