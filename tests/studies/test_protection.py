@@ -15,7 +15,15 @@ from leray.cli import main
 from leray.lm.config import ModelConfig
 from leray.lm.model import Model
 from leray.studies import protection, reasoners
-from leray.studies.protection import SIZES, at_one_loss, chosen_of, target_of
+from leray.studies.protection import (
+    QUICKEST,
+    SIZES,
+    TIMED,
+    at_one_loss,
+    chosen_of,
+    quickest_of,
+    target_of,
+)
 from leray.studies.protection_claims import CLAIMS, SIMULTANEOUS
 from leray.studies.protection_learning import Learned, Tasks, known_of, learned, reached
 from leray.studies.protection_methods import METHODS, SOAP, Plan, plans, shares_of
@@ -64,6 +72,7 @@ def test_of_the_settings_that_reach_the_target_the_quickest_of_those_that_forget
     assert target == 2
     assert chosen_of("uniform", tries, target).rate == 0.3
     assert chosen_of("EWC", tries, target).rate == 0.1
+    assert quickest_of("uniform", tries, target).rate == 0.4
     tries[tried[2]] = [runs[2], course([5, 4, 3, 2, 1], [0, 0.1, 0.2, 0.3, 0.4])]
     assert chosen_of("uniform", tries, target).rate == 0.2
     tries[tried[4]] = [runs[4], runs[5]]
@@ -82,7 +91,7 @@ def test_every_method_is_tried_equally_often():
     assert {len(set(plans(m))) for m in METHODS} == {4}
     assert pytest.approx(1 - 0.05 / len(CLAIMS)) == SIMULTANEOUS
     needed = {"uniform", "EWC", "LoRA", "random mask", *(m for m in METHODS if m.endswith(SOAP))}
-    assert all(needed <= set(s.methods) for s in SIZES.values())
+    assert all(needed | set(TIMED) <= set(s.methods) for s in SIZES.values())
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +170,8 @@ def test_a_run_judges_every_claim(tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     told = json.loads(captured.out)
     assert [v["claim"] for v in told["verdicts"]] == [c.id for c in CLAIMS]
-    assert [row["method"] for row in told["table"]] == list(TOY.methods)
+    quickest = [f"{m}{QUICKEST}" for m in TIMED]
+    assert [row["method"] for row in told["table"]] == [*TOY.methods, *quickest]
     assert "where the new loss first is" in captured.err
     for name in ("report.html", "result.json", "figures/courses.svg", "MANIFEST.sha256"):
         assert (tmp_path / "run" / name).exists()

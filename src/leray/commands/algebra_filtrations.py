@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leray.commands.algebra import one_file
-from leray.commands.figure_file import check_figure, write_figure
+from leray.commands.figure_file import check_output, write_figure
 from leray.errors import LerayError, plain
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class AlgebraPages:
 
         field = field_named(self.field)
         one_file(self.simplices, self.complex)
-        check_figure(self.figure)
+        check_output(self.figure)
         chosen = None if self.page == "all" else _page_number(self.page)
         filtered, values = self._filtered(field)
         source = self.simplices or self.complex
@@ -123,7 +123,7 @@ class AlgebraBarcode:
         from leray.algebra.persistence import persistence
 
         field = field_named(self.field)
-        check_figure(self.figure)
+        check_output(self.figure)
         found = persistence(_filtration(self.simplices), field)
         result = {"file": plain(self.simplices.name), **_intervals(found)}
         if self.figure is not None:

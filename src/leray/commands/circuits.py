@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from leray.commands.figure_file import check_figure, wants_pixels, write_figure
+from leray.commands.figure_file import check_output, wants_pixels, write_figure
 from leray.errors import LerayError, nearest
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class CircuitsFind:
             raise LerayError(f"least must lie in (0, 1]; got {self.least:g}")
         if self.seed < 0:
             raise LerayError(f"seed must be 0 or more; got {self.seed}")
-        check_figure(self.picture, "--picture")
+        check_output(self.picture, "--picture")
         if self.picture is not None and self.picture == self.out:
             raise LerayError(f"--out and --picture are one file, {str(self.out)!r}: name two")
-        check_figure(self.out, "--out", (".safetensors",))
+        check_output(self.out, "--out", (".safetensors",))
         asked = self._asked()
         model, judged = asked.model, asked.judged
         found = asked.find(model, asked.task, self.ablation)

@@ -1,4 +1,4 @@
-"""The file that a command draws into: refused before the work where it cannot be, written after."""
+"""The files that a command writes or draws into: refused before the work where they cannot be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KINDS = (".png", ".svg")
 
 
-def check_figure(path: Path | None, option: str = "--figure", kinds: Sequence[str] = KINDS) -> None:
+def check_output(path: Path | None, option: str = "--figure", kinds: Sequence[str] = KINDS) -> None:
     """Refuse a name that says no kind, or a folder that is not there, before the work.
 
     Raises:

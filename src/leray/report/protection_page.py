@@ -11,6 +11,7 @@ from leray.figures.protection import draw
 from leray.report.architecture_page import verdict_cells
 from leray.report.templates import style, template
 from leray.runs.folder import RunFolder
+from leray.studies.protection_methods import METHODS
 
 
 def publish(folder: RunFolder, result: dict[str, Any], details: dict[str, Any]) -> None:
@@ -35,7 +36,9 @@ def render(result: dict[str, Any], details: dict[str, Any]) -> str:
         figures=[(p, Markup(p.svg)) for p in draw(result, details).values()],
         verdicts=[verdict_cells(v) for v in result["verdicts"]],
         methods=[row_cells(row) for row in result["table"]],
-        meanings=[(row["method"], row["what"]) for row in result["table"]],
+        meanings=[
+            (row["method"], row["what"]) for row in result["table"] if row["method"] in METHODS
+        ],
         seconds=[(m["name"], numbers.seconds(m["seconds"])) for m in result["methods"]],
     )
 

@@ -44,8 +44,8 @@ def _steps(name: str, against: str) -> Claim:
         id=name,
         statement=f"With {ZONES} the new task takes at most .8 of the steps of {against}",
         source=SOURCE if name == "P3" else OWN,
-        estimand=f"log of the steps to the target, {ZONES} over {against}; a run that does not get "
-        "there counts with all its steps",
+        estimand=f"log of the steps to the target, {ZONES} over {against}, of its rates the one "
+        "that gets there first; a run that does not get there counts with all its steps",
         direction="less",
         null=0.0,
         margin=-log(0.8),
@@ -80,10 +80,10 @@ CLAIMS = (
     ),
     _part("P1", 1 / 3, "elastic weight consolidation"),
     _part("P2", 1 / 2, "a random mask of equal size"),
-    _steps("P3", "the tuned uniform rate"),
+    _steps("P3", "the quickest uniform rate"),
     _part("P4", 1 / 3, "elastic weight consolidation with the same optimiser"),
     _part("P5", 1 / 2, "a random mask of equal size with the same optimiser"),
-    _steps("P6", "a tuned uniform rate with the same optimiser"),
+    _steps("P6", "the quickest uniform rate with the same optimiser"),
 )
 SIMULTANEOUS = 1 - (1 - LEVEL) / len(CLAIMS)
 """The level of every interval (Bonferroni)."""
