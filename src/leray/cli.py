@@ -64,7 +64,7 @@ COMMANDS = {
         "Studies",
         "leray.commands.study_protection",
         "StudyProtection",
-        "Can a model learn something new and forget nothing? Thirteen ways, and the claims judged.",
+        "Can a model learn something new and forget nothing? Eighteen ways, and the claims judged.",
         "leray study protection",
     ),
     "study canaries": Command(
@@ -242,7 +242,8 @@ def _unknown(args: list[str]) -> int:
         wanted = f"'leray {asked}' needs one more word: {', '.join(n.split()[1] for n in below)}"
     else:
         wanted = f"no command {asked!r}; there is {', '.join(COMMANDS)}{nearest(asked, COMMANDS)}"
-    print(f"error: {plain(wanted)}. See 'leray --help'.", file=sys.stderr)
+    end = "" if wanted.endswith("?") else "."
+    print(f"error: {plain(wanted)}{end} See 'leray --help'.", file=sys.stderr)
     return DONE if args[-1] in ("-h", "--help") else USAGE
 
 

@@ -9,10 +9,11 @@ import torch
 from test_decoder import CLASSES, drawn
 
 from leray.circuits.decoder import Decoder
+from leray.circuits.graph import graph_of
 from leray.circuits.logicstream import vocabulary
 from leray.circuits.plain import rotated
 from leray.cli import main
-from leray.data.circuits import load_circuit
+from leray.data.circuits import Circuit, load_circuit, save_circuit
 from leray.data.planted import load_program
 from leray.errors import LerayError
 from leray.lm.config import ModelConfig
@@ -49,12 +50,29 @@ def test_golden_run_on_a_program(tmp_path, capsys):
     assert "layers.2.heads.0 → output" in out
 
 
+def test_a_circuit_whose_file_was_changed_is_refused(tmp_path):
+    """A byte of its scores, and scores that are no numbers in a file that is whole."""
+    path, program = tmp_path / "first.safetensors", load_program("first")
+    graph = graph_of(program.model)
+    scores = torch.arange(float(len(graph.edges)))
+    own = {"graph": graph, "mask": scores > 3, "found": {}}
+    save_circuit(path, Circuit(scores=scores, **own), program.model)
+    assert torch.equal(load_circuit(path, program.model).scores, scores)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    with pytest.raises(LerayError, match="is damaged"):
+        load_circuit(path, program.model)
+    save_circuit(path, Circuit(scores=scores / 0, **own), program.model)
+    with pytest.raises(LerayError, match="is damaged"):
+        load_circuit(path, program.model)
+
+
 @pytest.mark.parametrize("content", [b"", b"no circuit", b"\x80\x04\x95"])
 def test_files_that_hold_no_circuit(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
     model = load_program("first").model
-    with pytest.raises(LerayError, match="holds no circuit"):
+    with pytest.raises(LerayError, match="holds no whole circuit"):
         load_circuit(path, model)
     with pytest.raises(LerayError, match="no circuit at"):
         load_circuit(tmp_path / "none", model)
@@ -81,7 +99,7 @@ def test_what_cannot_be_found(untrained, tmp_path, capsys):
         (["--model", "planted:sorted"], "no program 'sorted'"),
         (["--model", "planted:sort", "--examples", "1"], "examples must be 2 or more; got 1"),
         (["--model", "planted:sort", "--least", "2"], "least must lie in (0, 1]; got 2"),
-        (["--model", "planted:sort", "--seed", "-1"], "seed must be 0 or more; got -1"),
+        (["--model", "planted:sort", "--seed", "-1"], "seed must be 0 to 2^63 − 1; got -1"),
         (["--model", "planted:length"], "by resample changes nothing: choose another ablation"),
         (["--model", str(tmp_path / "none"), "--task", "chain"], "none"),
         (["--model", "nowhere"], "no model 'nowhere': there is no such folder; allowed are a"),

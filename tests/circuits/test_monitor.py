@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from leray.circuits.canaries import Canaries, margins
 from leray.circuits.faults import KINDS, Fault, Injected, wrong_answers
 from leray.circuits.monitor import Monitor, MonitorConfig
 from leray.circuits.updates import moments_of
+from leray.circuits.zones import Zoned
 from leray.errors import LerayError
 from leray.lm.optimizer import Muon, OptimizerConfig
 
@@ -282,5 +284,57 @@ def test_settings_that_cannot_be(learned):
         MonitorConfig(tolerance=1.0)
     canaries = {"a": Canaries(*drawn("b", 64, torch.Generator().manual_seed(0)))}
     wrong = {"a": Canaries(canaries["a"].inputs, (canaries["a"].answers + 1) % 3)}
+    model = copy.deepcopy(learned)
+    own = [torch.optim.SGD(model.parameters(), lr=0.1)]
+
+    def watch(tests=canaries, optimizers=own, seed=0, progress=None):
+        Monitor(model, optimizers, tests, seed=seed, progress=progress)
+
     with pytest.raises(LerayError, match="fails its canaries at the start"):
-        Monitor(copy.deepcopy(learned), [], wrong, seed=0)
+        watch(wrong)
+    with pytest.raises(LerayError, match="no optimiser"):
+        watch(optimizers=[])
+    with pytest.raises(LerayError, match="optimiser 0 moves no weight of the model"):
+        watch(optimizers=[torch.optim.SGD(learned.parameters(), lr=0.1)])
+    with pytest.raises(LerayError, match="LBFGS needs a closure"):
+        watch(optimizers=[torch.optim.LBFGS(model.parameters())])
+    with pytest.raises(LerayError, match="seed must be 0 to"):
+        watch(seed=-1)
+    with pytest.raises(LerayError, match=r"one finite number, .* got nan"):
+        watch(progress=lambda _: torch.tensor(torch.nan))
+    with pytest.raises(LerayError, match=r"got a tensor of shape \[2\]"):
+        watch(progress=lambda _: torch.zeros(2))
+
+
+def test_a_model_that_stands_still_raises_no_alarm_whatever_its_choices(learned):
+    """Each capability among its own choices, of which the other's answers may be none."""
+    model = copy.deepcopy(learned)
+    generator = torch.Generator().manual_seed(1)
+    tests = {}
+    for name in "ab":
+        x, y = drawn(name, 200, generator)
+        several = {
+            c: Canaries(x[y != c], y[y != c], choices=tuple({0, 1, 2} - {c})) for c in (0, 2)
+        }
+        tests |= {f"{name}, not {c}": set_ for c, set_ in several.items()}
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    watched = Monitor(model, [still], tests, seed=0)
+    for _ in range(24):
+        assert watched.step() is None
+    assert np.mean(watched.history) < 0.1
+
+
+def test_zoned_optimisers_and_bfloat16_are_watched(learned):
+    """A fault is found and undone all the same."""
+    model = copy.deepcopy(learned).bfloat16()
+    generator = torch.Generator().manual_seed(1)
+    x, y = drawn("a", 128, generator)
+    zoned = Zoned(torch.optim.SGD(model.parameters(), lr=0.0), {model.a[0].weight: 0.5})
+    watched = Monitor(model, [zoned], {"a": Canaries(x.bfloat16(), y)}, seed=0)
+    for _ in range(3):
+        assert watched.step() is None
+    before = watched.flat.read()
+    with torch.no_grad():
+        model.a[0].weight.neg_()
+    assert watched.step() is not None
+    assert torch.equal(watched.flat.read(), before)

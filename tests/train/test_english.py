@@ -189,7 +189,7 @@ def test_folders_that_are_refused(tiny, tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
     assert "is a model of type mamba; supported: llama (LlamaForCausalLM)" in said()
     (folder / "config.json").write_text("[]")
-    assert "its config.json names no model_type" in said()
+    assert "its config.json is damaged or names no model_type" in said()
 
 
 def test_what_smollm2_is_not(tmp_path, monkeypatch):

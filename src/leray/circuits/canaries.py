@@ -53,7 +53,8 @@ class Canaries:
         choices: The classes among which the right one must win; None for all.
 
     Raises:
-        LerayError: No tests, or answers that are not as many or no choice.
+        LerayError: No tests; answers or places that are not as many or no whole numbers from 0 on;
+            choices of which no other could win, or which lack an answer.
     """
 
     inputs: Tensor
@@ -64,10 +65,23 @@ class Canaries:
     def __post_init__(self) -> None:
         if len(self.inputs) == 0:
             raise LerayError("a canary set without tests watches nothing: give at least one input")
-        others = () if self.places is None else (self.places,)
-        if any(len(x) != len(self.inputs) for x in (self.answers, *others)):
-            raise LerayError(f"{len(self.inputs)} canaries have {len(self.answers)} answers")
-        if self.choices is not None and not set(self.answers.tolist()) <= set(self.choices):
+        for what, x in (("answers", self.answers), ("places", self.places)):
+            if x is None:
+                continue
+            if x.shape != (len(self.inputs),):
+                raise LerayError(
+                    f"{len(self.inputs)} canaries need as many {what} in one row; got "
+                    f"{list(x.shape)}"
+                )
+            if x.is_floating_point() or int(x.min()) < 0:
+                raise LerayError(f"{what} of canaries must be whole numbers from 0 on")
+        if self.choices is None:
+            return
+        if len(set(self.choices)) < 2 or min(self.choices) < 0:
+            raise LerayError(
+                f"choices must be two classes or more, none below 0; got {list(self.choices)}"
+            )
+        if not set(self.answers.tolist()) <= set(self.choices):
             raise LerayError(f"a canary's answer is none of the choices {list(self.choices)}")
 
     def __len__(self) -> int:
@@ -79,25 +93,28 @@ class Canaries:
         return Canaries(self.inputs[rows], self.answers[rows], places, self.choices)
 
 
-def joined(parts: Sequence[Canaries]) -> Canaries:
-    """One set of all, to be read in one pass; what is behind a shorter text is never seen."""
-    first = parts[0]
-    inputs = [p.inputs for p in parts]
-    if first.places is not None:
-        longest = max(x.shape[1] for x in inputs)
-        inputs = [nn.functional.pad(x, (0, longest - x.shape[1])) for x in inputs]
-    places = [p.places for p in parts if p.places is not None]
-    return Canaries(
-        torch.cat(inputs),
-        torch.cat([p.answers for p in parts]),
-        torch.cat(places) if places else None,
-        first.choices,
-    )
-
-
 def margins(model: nn.Module, canaries: Canaries) -> Float[Tensor, " n"]:
     """The logit of the right answer less the best wrong one; differentiable."""
-    logits = model(canaries.inputs)
+    return _margins(model(canaries.inputs), canaries)
+
+
+def margins_of(model: nn.Module, sets: Sequence[Canaries]) -> list[Float[Tensor, " n"]]:
+    """Of several sets, each among its own choices, in one pass where their inputs allow.
+
+    Where answers have places, shorter texts are padded behind: what stands there a causal model
+    does not see.
+    """
+    inputs = [s.inputs for s in sets]
+    if all(s.places is not None and s.inputs.ndim == 2 for s in sets):
+        longest = max(x.shape[1] for x in inputs)
+        inputs = [nn.functional.pad(x, (0, longest - x.shape[1])) for x in inputs]
+    if len({(x.shape[1:], x.dtype) for x in inputs}) > 1:
+        return [margins(model, s) for s in sets]
+    logits = model(torch.cat(inputs)).split([len(s) for s in sets])
+    return [_margins(x, s) for x, s in zip(logits, sets, strict=True)]
+
+
+def _margins(logits: Tensor, canaries: Canaries) -> Float[Tensor, " n"]:
     rows = torch.arange(len(logits), device=logits.device)
     if canaries.places is not None:
         logits = logits[rows, canaries.places]
@@ -108,6 +125,28 @@ def margins(model: nn.Module, canaries: Canaries) -> Float[Tensor, " n"]:
         answers = (answers[:, None] == choices).int().argmax(dim=1)
     others = logits.scatter(1, answers[:, None], -torch.inf)
     return logits[rows, answers] - others.amax(dim=1)
+
+
+def _check(name: str, logits: Tensor, tests: Canaries) -> None:
+    """Refuse outputs in which the answers of these canaries have no place."""
+    placed = tests.places is not None
+    wanted = "[canaries, places, classes]" if placed else "[canaries, classes]"
+    if logits.ndim != 2 + placed or len(logits) != len(tests):
+        raise LerayError(
+            f"on the canaries of {name!r} the model must put out {wanted}; got "
+            f"{list(logits.shape)}{'' if placed else ': give places, where each answer stands'}"
+        )
+    largest = max(int(tests.answers.max()), *(tests.choices or (0,)), 0)
+    if largest >= logits.shape[-1]:
+        raise LerayError(
+            f"the canaries of {name!r} name the class {largest}; the model has "
+            f"{logits.shape[-1]}, from 0 on"
+        )
+    if tests.places is not None and int(tests.places.max()) >= logits.shape[1]:
+        raise LerayError(
+            f"the canaries of {name!r} name the place {int(tests.places.max())}; the model puts "
+            f"out {logits.shape[1]}, from 0 on"
+        )
 
 
 def failures(margin: Float[Tensor, "*n"], safe: float | Tensor) -> Float[Tensor, "*n"]:
@@ -136,13 +175,16 @@ def limits_of(model: nn.Module, canaries: Mapping[str, Canaries], least: float =
         least: The share of right answers that a capability must have.
 
     Raises:
-        LerayError: No capability; one that the model does not have; outputs that are no numbers.
+        LerayError: No capability; one that the model does not have; outputs that are no numbers, or
+            in which its answers have no place.
     """
     if not canaries:
         raise LerayError("no canaries: give tests of at least one capability")
     safe, start = {}, {}
     for name, tests in canaries.items():
-        found = margins(model, tests)
+        logits = model(tests.inputs)
+        _check(name, logits, tests)
+        found = _margins(logits, tests)
         if not found.isfinite().all():
             raise LerayError(f"the model's outputs on the canaries of {name!r} are not finite")
         right = float((found > 0).double().mean())

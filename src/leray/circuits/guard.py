@@ -16,7 +16,7 @@ from torch import Tensor
 
 from leray.circuits.rollback import Culprits
 from leray.circuits.updates import Flat
-from leray.circuits.zones import Zoned
+from leray.circuits.zones import Optimizer, Zoned
 
 MOST = 0.9
 """The share of the blame that the guilty coordinates have."""
@@ -30,7 +30,7 @@ class Guarded:
     def __init__(
         self,
         flat: Flat,
-        optimizers: Sequence[torch.optim.Optimizer],
+        optimizers: Sequence[Optimizer],
         share: float,
         release: float,
     ) -> None:

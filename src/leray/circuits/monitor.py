@@ -34,11 +34,13 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from leray.circuits.canaries import Betting, Canaries, failures, joined, limits_of, margins
+from leray.circuits.canaries import Betting, Canaries, failures, limits_of, margins_of
 from leray.circuits.guard import Guarded
 from leray.circuits.rollback import SLACK, Bench, Culprits, find_culprits
 from leray.circuits.updates import Flat, Ring, restore_moments
+from leray.circuits.zones import Optimizer
 from leray.errors import LerayError
+from leray.runs.seeds import check_seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +101,7 @@ class Alarm:
     @property
     def lost(self) -> Float[np.ndarray, " capabilities"]:
         """What was given back to each capability, in mean failure."""
-        return (self.culprits.now - self.culprits.after).clamp(min=0).cpu().numpy()
+        return (self.culprits.now - self.culprits.after).clamp(min=0).double().cpu().numpy()
 
     @property
     def undone(self) -> tuple[tuple[int, int], ...]:
@@ -140,12 +142,14 @@ class Monitor:
         canaries: By capability; these steer, so that what is reported needs others.
         parts: Modules among which to look for culprits; by default each that holds weights.
         seed: Of the canaries that are drawn.
-        progress: A loss of what is being learned, on texts that it is not learned from; read at
-            alarms only, where it decides between ways to restore what was broken.
+        progress: A loss of what is being learned, on texts that it is not learned from; read once
+            at the start, and then at alarms only, where it decides between ways to restore what was
+            broken.
 
     Raises:
         LerayError: The model fails its canaries, or puts out no numbers; a module that does not
-            exist; no canaries.
+            exist; no canaries; no optimiser, or one that moves nothing of the model; a seed below
+            0; a progress that is no finite number.
 
     Cost: a check is a pass over ``num_drawn`` canaries of each capability; a step copies the
     weights once. Memory: see :mod:`leray.circuits.updates`.
@@ -154,7 +158,7 @@ class Monitor:
     def __init__(
         self,
         model: nn.Module,
-        optimizers: Sequence[torch.optim.Optimizer],
+        optimizers: Sequence[Optimizer],
         canaries: Mapping[str, Canaries],
         *,
         seed: int,
@@ -165,10 +169,12 @@ class Monitor:
         self.config = c = config or MonitorConfig()
         self.model, self.optimizers = model, list(optimizers)
         self.flat = Flat(model, parts)
+        _check_optimizers(self.optimizers, self.flat)
         self.canaries = dict(canaries)
         self.names = tuple(canaries)
         with _evaluated(model):
             self.limits = limits_of(model, canaries)
+            _check_progress(progress, model)
         self.bench = Bench(model, self.flat, canaries, self.limits, progress)
         bounds = [s + c.tolerance for s in self.limits.start.values()]
         self.betting = Betting(bounds, c.level)
@@ -183,7 +189,7 @@ class Monitor:
         """At the check behind an alarm: the mean failures that it left,"""
         self._losing = np.inf
         """and the loss of what is being learned."""
-        self._generator = np.random.default_rng(seed)
+        self._generator = np.random.default_rng(check_seed(seed))
         self.ring.keep(self.optimizers)
 
     def __enter__(self) -> Monitor:
@@ -219,7 +225,7 @@ class Monitor:
             alarm = self._undo(broken or again or []) if broken or again is not None else None
             self._restored = None
             if alarm is not None and broken:
-                self._restored = alarm.culprits.after.cpu().numpy()
+                self._restored = alarm.culprits.after.double().cpu().numpy()
                 if self.bench.progress is not None:
                     self._losing = self.bench.losing(alarm.culprits.weights)
         if alarm is None:
@@ -261,7 +267,7 @@ class Monitor:
         if self._restored is None:
             return None
         now = self.ring.weights(-1)
-        found = self.bench.failing(now).cpu().numpy()
+        found = self.bench.failing(now).double().cpu().numpy()
         over = found > self._restored + SLACK * self.config.tolerance
         worse = self.bench.progress is not None and self.bench.losing(now) > self._losing
         self.flat.write(now)
@@ -271,10 +277,9 @@ class Monitor:
         """Of these canaries of some capabilities, in one pass."""
         device = self.flat.parameters[0].device
         tests = [self.canaries[n].taken(torch.from_numpy(r).to(device)) for n, r in rows.items()]
-        pieces = margins(self.model, joined(tests)).split([len(t) for t in tests])
         return [
             failures(m, self.limits.safe[name]).double().cpu().numpy()
-            for name, m in zip(rows, pieces, strict=True)
+            for name, m in zip(rows, margins_of(self.model, tests), strict=True)
         ]
 
     def _undo(self, broken: Sequence[int]) -> Alarm:
@@ -297,6 +302,28 @@ class Monitor:
         self.dependencies.add(alarm)
         self.alarms.append(alarm)
         return alarm
+
+
+def _check_optimizers(optimizers: Sequence[Optimizer], flat: Flat) -> None:
+    """Refuse none, and those that move nothing which is watched."""
+    if not optimizers:
+        raise LerayError("no optimiser: give those that move the model's weights")
+    own = {id(p) for p in flat.parameters}
+    for k, o in enumerate(optimizers):
+        if not own & {id(p) for group in o.param_groups for p in group["params"]}:
+            raise LerayError(f"optimiser {k} moves no weight of the model: leave it out")
+
+
+@torch.no_grad()
+def _check_progress(progress: Callable[[nn.Module], torch.Tensor] | None, model: nn.Module) -> None:
+    """Refuse a loss that could decide nothing."""
+    if progress is not None:
+        found = torch.as_tensor(progress(model))
+        if found.numel() != 1 or not bool(found.isfinite().all()):
+            got = found.item() if found.numel() == 1 else f"a tensor of shape {list(found.shape)}"
+            raise LerayError(
+                f"progress must be one finite number, a loss of what is being learned; got {got}"
+            )
 
 
 class _evaluated:  # noqa: N801, a context

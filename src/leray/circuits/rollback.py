@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from leray.circuits.canaries import Canaries, Limits, failures, joined, margins
+from leray.circuits.canaries import Canaries, Limits, failures, margins_of
 from leray.circuits.updates import Flat
 
 NUM_POINTS = 8
@@ -91,8 +91,6 @@ class Bench:
     ) -> None:
         self.model, self.flat, self.progress = model, flat, progress
         self.canaries = list(canaries.values())
-        self.tests = joined(self.canaries)
-        self.sizes = [len(c) for c in canaries.values()]
         like = flat.parameters[0]
         self.safe, self.start = (
             torch.tensor(list(x.values()), dtype=like.dtype, device=like.device)
@@ -105,7 +103,7 @@ class Bench:
         """Mean failure of every capability with these weights."""
         self.tried += 1
         self.flat.write(weights)
-        pieces = margins(self.model, self.tests).split(self.sizes)
+        pieces = margins_of(self.model, self.canaries)
         return torch.stack([failures(m, s).mean() for m, s in zip(pieces, self.safe, strict=True)])
 
     @torch.no_grad()
@@ -120,8 +118,7 @@ class Bench:
     ) -> Float[Tensor, " size"]:
         """Of the failures of these capabilities, without an upper end."""
         self.flat.write(weights)
-        found = margins(self.model, joined([self.canaries[k] for k in of]))
-        pieces = zip(of, found.split([self.sizes[k] for k in of]), strict=True)
+        pieces = zip(of, margins_of(self.model, [self.canaries[k] for k in of]), strict=True)
         loss = torch.stack([(1 - m / self.safe[k]).relu().mean() for k, m in pieces]).sum()
         return self.flat.gradient(loss).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 

@@ -9,6 +9,7 @@ Memory: (groups + 1) times the weights, and (checks + 1) times the optimisers' s
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from leray.circuits.zones import Optimizer
 from leray.errors import LerayError, nearest
 
 Moments = list[dict[Tensor, dict[str, Any]]]
@@ -32,7 +34,8 @@ class Flat:
             belongs to the module that holds it.
 
     Raises:
-        LerayError: A name that no module has; weights of several kinds or on several devices.
+        LerayError: A name that no module has; no weights, or of several kinds or
+            devices.
     """
 
     def __init__(self, model: nn.Module, parts: Sequence[str] = ()) -> None:
@@ -43,6 +46,8 @@ class Flat:
                     f"no module {name!r} among {len(modules)} of the model{nearest(name, modules)}"
                 )
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        if not named:
+            raise LerayError("the model has no weight that is trained: nothing is to be watched")
         if len({(p.dtype, p.device) for _, p in named}) != 1:
             raise LerayError("the weights must be of one kind and on one device to be watched")
         self.parameters = [p for _, p in named]
@@ -131,7 +136,7 @@ class Ring:
             self._ends.append(self.step)
             self.flat.read(self._slots[self._last])
 
-    def keep(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def keep(self, optimizers: Sequence[Optimizer]) -> None:
         """Copy the optimisers' states."""
         self.kept.append(Kept(self.step, moments_of(optimizers)))
 
@@ -173,19 +178,16 @@ class Ring:
 
 
 @torch.no_grad()
-def moments_of(optimizers: Sequence[torch.optim.Optimizer]) -> Moments:
+def moments_of(optimizers: Sequence[Optimizer]) -> Moments:
     """A copy of all that optimisers remember."""
     return [
-        {
-            p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-            for p, state in o.state.items()
-        }
+        {p: {k: _copied(v) for k, v in state.items()} for p, state in o.state.items()}
         for o in optimizers
     ]
 
 
 @torch.no_grad()
-def restore_moments(optimizers: Sequence[torch.optim.Optimizer], kept: Moments) -> None:
+def restore_moments(optimizers: Sequence[Optimizer], kept: Moments) -> None:
     """Give optimisers back what they remembered; what is new since then they forget."""
     for optimizer, of in zip(optimizers, kept, strict=True):
         for p in [p for p in optimizer.state if p not in of]:
@@ -195,4 +197,9 @@ def restore_moments(optimizers: Sequence[torch.optim.Optimizer], kept: Moments) 
                 if isinstance(value, Tensor):
                     optimizer.state[p][name].copy_(value)
                 else:
-                    optimizer.state[p][name] = value
+                    optimizer.state[p][name] = _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    """Of whatever an optimiser remembers: some keep lists of tensors, which they write into."""
+    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)

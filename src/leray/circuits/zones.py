@@ -69,7 +69,8 @@ class Zoned:
     """An optimiser whose steps are scaled, coordinate by coordinate.
 
     Args:
-        optimizer: Any of ``torch.optim``, or with its methods.
+        optimizer: Any of ``torch.optim`` but LBFGS, or with its methods. Schedules of the rate are
+            given the optimiser itself, ``zoned.optimizer``.
         shares: By weight, s: a number, a tensor of its shape, or `Turned` shares of a matrix.
             Weights without one move fully.
         gradients: The optimiser sees s ∘ G too. For those that mix coordinates and do not feel how
@@ -77,7 +78,8 @@ class Zoned:
             their steps are fitted to. Plain descent would go s² of its way.
 
     Raises:
-        LerayError: A share outside [0, 1], of another shape, or of a weight that is not moved.
+        LerayError: A share outside [0, 1], of another shape, or of a weight that is not moved; an
+            optimiser whose steps need a closure.
 
     Cost: a copy of the weights that have shares, and one pass over them, a step; for turned shares
     six products of matrices.
@@ -85,11 +87,13 @@ class Zoned:
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         shares: Mapping[Tensor, Share],
         *,
         gradients: bool = False,
     ) -> None:
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise LerayError("LBFGS needs a closure and cannot be zoned: give another optimiser")
         self.gradients = gradients
         moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.optimizer = optimizer
@@ -118,6 +122,11 @@ class Zoned:
     def param_groups(self) -> list[dict[str, Any]]:
         """The optimiser's own."""
         return self.optimizer.param_groups
+
+    @property
+    def state(self) -> Any:
+        """The optimiser's own."""
+        return self.optimizer.state
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """The optimiser's own."""
@@ -153,6 +162,10 @@ class Zoned:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The optimiser's own."""
         self.optimizer.load_state_dict(state)
+
+
+Optimizer = torch.optim.Optimizer | Zoned
+"""What zones and monitors stand around."""
 
 
 def shares_by_name(model: nn.Module, shares: Mapping[str, Share]) -> dict[Tensor, Share]:

@@ -61,19 +61,21 @@ class CircuitsFind:
         from leray.circuits.faithfulness import best_edges, faithfulness, kept, smallest
         from leray.circuits.ranking import Ranked
         from leray.data.circuits import Circuit, save_circuit
+        from leray.runs.seeds import check_seed
 
         if self.examples is not None and self.examples < 2:
             raise LerayError(f"examples must be 2 or more; got {self.examples}")
         if not 0 < self.least <= 1:
             raise LerayError(f"least must lie in (0, 1]; got {self.least:g}")
-        if self.seed < 0:
-            raise LerayError(f"seed must be 0 or more; got {self.seed}")
+        check_seed(self.seed)
         check_output(self.picture, "--picture")
         if self.picture is not None and self.picture == self.out:
             raise LerayError(f"--out and --picture are one file, {str(self.out)!r}: name two")
         check_output(self.out, "--out", (".safetensors",))
         asked = self._asked()
         model, judged = asked.model, asked.judged
+        if not self.model.startswith(PLANTED):
+            print(f"finding the circuit of {self.task}: minutes", file=sys.stderr)
         found = asked.find(model, asked.task, self.ablation)
         curve = faithfulness(model, judged, found.scores, ablation=self.ablation)
         generator = torch.Generator().manual_seed(self.seed)

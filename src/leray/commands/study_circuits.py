@@ -17,7 +17,7 @@ class StudyCircuits:
     """Options of `leray study circuits`.
 
     Args:
-        preset: quick (minutes, four models), or full (ten).
+        preset: quick (minutes, three models), or full (eleven).
         out: The run's folder, new or empty; by default one below runs/.
         resume: Go on with the run in this folder; its own settings hold.
         workers: Processes; the numbers do not depend on it. By default one a core.

@@ -19,7 +19,7 @@ from leray.errors import LerayError
 from leray.runs.files import atomic_write
 from leray.runs.tensors import open_tensors
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +48,14 @@ def digest_of(model: nn.Module) -> str:
     return whole.hexdigest()
 
 
+def _digest_of(scores: Tensor, mask: Tensor) -> str:
+    """SHA-256 of what the file's tensors hold."""
+    whole = hashlib.sha256()
+    for x in (scores, mask):
+        whole.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
 def save_circuit(path: Path, circuit: Circuit, model: Transformer) -> None:
     """Write the file whole or not at all.
 
@@ -59,6 +67,7 @@ def save_circuit(path: Path, circuit: Circuit, model: Transformer) -> None:
         "model": digest_of(model),
         "edges": [str(edge) for edge in circuit.graph.edges],
         "found": circuit.found,
+        "content": _digest_of(circuit.scores, circuit.mask),
     }
     arrays = {"scores": circuit.scores.cpu().contiguous(), "mask": circuit.mask.cpu().contiguous()}
     atomic_write(path, save(arrays, {"circuit": json.dumps(told, allow_nan=False)}))
@@ -74,13 +83,15 @@ def load_circuit(path: Path, model: Transformer) -> Circuit:
         with open_tensors(path) as file:
             told = json.loads((file.metadata() or {})["circuit"])
             scores, mask = file.get_tensor("scores"), file.get_tensor("mask")
-        own = told["format"] == FORMAT
+        own = told["format"] == FORMAT and told["content"] == _digest_of(scores, mask)
         theirs, edges, found = told["model"], told["edges"], dict(told["found"])
     except FileNotFoundError as error:
-        raise LerayError(f"no circuit at {str(path)!r}") from error
+        raise LerayError(
+            f"no circuit at {str(path)!r}: give a file that `leray circuits find --out` wrote"
+        ) from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise LerayError(
-            f"{path} holds no circuit: give a file that `leray circuits find` wrote"
+            f"{path} holds no whole circuit: give a file that `leray circuits find --out` wrote"
         ) from error
     graph = graph_of(model)
     num = len(graph.edges)
@@ -89,7 +100,10 @@ def load_circuit(path: Path, model: Transformer) -> Circuit:
             f"the circuit in {path} is of another model (weights {str(theirs)[:12]}, here "
             f"{digest_of(model)[:12]}): find it anew in this one"
         )
-    shapes = scores.shape == mask.shape == (num,)
-    if not (own and shapes and scores.is_floating_point() and mask.dtype == torch.bool):
-        raise LerayError(f"{path} holds no scores and mask of {num} edges: find the circuit anew")
+    fits = scores.shape == mask.shape == (num,) and scores.is_floating_point()
+    if not (own and fits and mask.dtype == torch.bool and bool(scores.isfinite().all())):
+        raise LerayError(
+            f"{path} is damaged, or of another format: it holds not the scores and mask of {num} "
+            "edges that were written; find the circuit anew"
+        )
     return Circuit(graph=graph, scores=scores, mask=mask, found=found)

@@ -71,7 +71,8 @@ def _check(folder: Path) -> None:
         kind = config["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LerayError(
-            f"{folder} holds no model of transformers: its config.json names no model_type"
+            f"{folder} holds no model of transformers: its config.json is damaged or names no "
+            "model_type; save the model again with save_pretrained"
         ) from error
     if kind != "llama":
         raise LerayError(f"{folder} is a model of type {plain(str(kind))}; supported: {SUPPORTED}")

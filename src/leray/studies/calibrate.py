@@ -23,6 +23,7 @@ from leray.errors import LerayError
 from leray.evidence.sbc import Ranks, SimulationBasedCalibration, ecdf_depth
 from leray.runs import FolderStore, Key, RunFolder
 from leray.runs.computation import Computation
+from leray.runs.seeds import check_seed
 from leray.studies.coverage_data import (
     EDGE,
     HEAVY,
@@ -88,8 +89,7 @@ class Request:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise LerayError(f"--seed must be 0 or more; got {self.seed}")
+        check_seed(self.seed)
         if not 40 <= self.datasets <= 1_000_000:
             raise LerayError(
                 f"--datasets must be 40, below which nothing is measured, to 1,000,000 (100 for a "

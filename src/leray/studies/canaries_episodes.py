@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leray.circuits.canaries import Limits, failures, joined, limits_of, margins
+from leray.circuits.canaries import Limits, failures, limits_of, margins_of
 from leray.circuits.faults import KINDS, Fault, Injected, wrong_answers
 from leray.circuits.monitor import Alarm, Monitor, MonitorConfig
 from leray.circuits.updates import Moments, moments_of
@@ -269,6 +269,6 @@ def parts_of(model: Model) -> tuple[str, ...]:
 def reported(model: Model, data: Corpus, limits: Limits) -> np.ndarray:
     """Mean failure of every capability on canaries that never steer."""
     tests = list(data.reporting.values())
-    pieces = margins(model, joined(tests)).split([len(c) for c in tests])
+    pieces = margins_of(model, tests)
     safe = [limits.safe[name] for name in data.reporting]
     return np.array([float(failures(m, s).mean()) for m, s in zip(pieces, safe, strict=True)])

@@ -22,7 +22,7 @@ from leray.lm.model import Model
 from leray.runs.computation import Samples, configuration
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
-from leray.runs.seeds import Key
+from leray.runs.seeds import Key, check_seed
 from leray.studies.architecture_rows import interval_row, verdict_row
 from leray.studies.canaries import (
     SIZES,
@@ -55,6 +55,9 @@ class CanariesRequest:
 
     preset: str = "quick"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed, bits=32)  # base models have seeds of their own, some to a seed
 
 
 def run_canaries(

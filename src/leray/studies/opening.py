@@ -26,7 +26,10 @@ def reopened(study: str, request: Request, resume: Path) -> tuple[RunFolder, Req
     """
     folder = RunFolder.resume(resume)
     if folder.study != study:
-        raise LerayError(f"{resume} holds a run of {folder.study!r:.60}, not {study!r}")
+        raise LerayError(
+            f"{resume} holds a run of {folder.study!r:.60}, not {study!r}: go on with it by the "
+            "command that began it"
+        )
     return folder, _request_of(type(request), folder.config, resume / "config.toml")
 
 

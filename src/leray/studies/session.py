@@ -31,6 +31,7 @@ from leray.memory.methods import FITTED
 from leray.memory.weights import Embedder, LinearWeights
 from leray.runs import Key, MemoryStore, RunFolder, drive
 from leray.runs.computation import Computation, Samples, State
+from leray.runs.seeds import check_seed
 from leray.studies import judgement
 from leray.studies.importance import Evidence, decay_times, gather, landscape
 from leray.studies.intervals import pearson_weights, table
@@ -56,8 +57,7 @@ class Request:
     exhaustive_networks: bool = False
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise LerayError(f"--seed must be 0 or more; got {self.seed}")
+        check_seed(self.seed)
 
     @property
     def size(self) -> Preset:

@@ -74,6 +74,8 @@ def load_trained(folder: Path, device: str = "cpu") -> Trained:
     path = folder / DESCRIPTION
     try:
         told = json.loads(path.read_bytes())
+        if not isinstance(told, dict):
+            raise ValueError("it is no object")
         settings = settings_of(ModelConfig, told["model"], str(path), sizes=True)
         vocabulary, context = Vocabulary(told["merges"]), told["context"]
         if not (told["format"] == 1 and type(context) is int and 0 < context <= 2**24):
@@ -114,9 +116,12 @@ def _fill(model: Model, path: Path, digest: object) -> None:
             found = {k: torch.Size(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
             if found != wanted:
                 odd = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
+                own, other = (
+                    str(list(x[odd[0]])) if odd[0] in x else "none" for x in (found, wanted)
+                )
                 raise LerayError(
-                    f"{path} does not fit {DESCRIPTION}: {odd[0]!r:.80} is "
-                    f"{list(found.get(odd[0], []))}, wanted {list(wanted.get(odd[0], []))}"
+                    f"{path} does not fit {DESCRIPTION}: of {odd[0]!r:.80} it has {own}, wanted is "
+                    f"{other}; train anew or take another copy"
                 )
             weights = {k: file.get_tensor(k) for k in wanted}
         if digest is not None:
@@ -127,8 +132,10 @@ def _fill(model: Model, path: Path, digest: object) -> None:
                         "with; train anew or take another copy"
                     )
     except FileNotFoundError as error:
-        raise LerayError(f"cannot read {path}: {error.strerror or error}") from error
+        raise LerayError(f"there is no {path}: train anew or take another copy") from error
     odd = [k for k, w in weights.items() if w.dtype != torch.float32 or not w.isfinite().all()]
     if odd:
-        raise LerayError(f"{path}: {odd[0]!r} is no finite float32")
+        raise LerayError(
+            f"{path}: {odd[0]!r} is no finite float32; train anew or take another copy"
+        )
     model.load_state_dict(weights, assign=True)

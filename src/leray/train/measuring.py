@@ -11,6 +11,7 @@ import torch
 from leray.data.cache import cache_home
 from leray.errors import LerayError
 from leray.lm.generation import generated
+from leray.runs.seeds import check_seed
 from leray.train.checkpoint import Trained, load_trained
 from leray.train.session import evaluated
 from leray.train.text import SPLITS, read_documents, read_texts
@@ -61,8 +62,7 @@ def generate_command(
     check_device(device, "float32")
     if num_tokens < 1:
         raise LerayError(f"tokens must be ≥ 1; got {num_tokens}")
-    if seed < 0:
-        raise LerayError(f"seed must be 0 or more; got {seed}")
+    check_seed(seed)
     trained = load_trained(run, device)
     start = np.concatenate([[SEPARATOR], trained.vocabulary.encode(prompt)]).astype(np.int64)
     try:

@@ -21,7 +21,7 @@ from leray.lm.model import Model
 from leray.runs.computation import Finished
 from leray.runs.folder import RunFolder
 from leray.runs.progress import no_progress
-from leray.runs.seeds import Key
+from leray.runs.seeds import Key, check_seed
 from leray.train.checkpoint import LARGEST, Trained, save_trained
 from leray.train.configuration import TrainingConfig, configuration_of, tables_of
 from leray.train.distributed import (
@@ -54,8 +54,7 @@ class Asked:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise LerayError(f"seed must be 0 to 2⁶³ − 1; got {self.seed}")
+        check_seed(self.seed)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], where: str) -> Asked:

@@ -241,7 +241,7 @@ def check_device(name: str, precision: str) -> None:
     """
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # of a device without memory, as "meta", there is none
     except (RuntimeError, AssertionError) as error:
         raise LerayError(
             f"no device {name!r} here: give cpu, or cuda where there is one"
