@@ -103,7 +103,7 @@ def load_circuit(path: Path, model: Transformer) -> Circuit:
     fits = scores.shape == mask.shape == (num,) and scores.is_floating_point()
     if not (own and fits and mask.dtype == torch.bool and bool(scores.isfinite().all())):
         raise LerayError(
-            f"{path} is damaged, or of another format: it holds no scores and mask of {num} edges as "
-            "they were written; find the circuit anew"
+            f"{path} is damaged, or of another format: it holds not what was written, scores and a "
+            f"mask of {num} edges; find the circuit anew"
         )
     return Circuit(graph=graph, scores=scores, mask=mask, found=found)

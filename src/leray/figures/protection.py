@@ -77,7 +77,7 @@ def forgotten(result: dict[str, Any]) -> Picture:
     rows = sorted(result["table"], key=lambda r: r["metrics"]["forgotten"]["estimate"])
     with house_style():
         figure = canvas(1.2 + 0.25 * len(rows))
-        axes = place(figure, 1.35, 0.85, 0.25, 0.1)
+        axes = place(figure, 1.65, 0.85, 0.25, 0.1)
         for y, row in enumerate(rows):
             axes.plot(row["by_seed"], [y] * len(row["by_seed"]), ".", color=QUIET, markersize=4)
             found = row["metrics"]["forgotten"]
