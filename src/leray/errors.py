@@ -13,6 +13,17 @@ class LerayError(ValueError):
     """
 
 
+def check_seed(seed: int, bits: int = 63) -> int:
+    """The seed, where every generator takes it.
+
+    Raises:
+        LerayError: It is below 0, or has more bits.
+    """
+    if not 0 <= seed < 2**bits:
+        raise LerayError(f"seed must be 0 to 2^{bits} − 1; got {seed}")
+    return seed
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A question that names the known word nearest to ``name``, or nothing.
 

@@ -67,7 +67,6 @@ def test_sets_of_other_shapes_are_read_one_by_one():
     ("given", "told"),
     [
         ({"answers": [0]}, r"3 canaries need as many answers in one row; got \[1\]"),
-        ({"places": [0]}, r"3 canaries need as many places in one row; got \[1\]"),
         ({"answers": [0, -1, 1]}, "answers of canaries must be whole numbers from 0 on"),
         ({"choices": (1,)}, r"choices must be two classes or more, none below 0; got \[1\]"),
         ({"choices": (1, 2)}, r"a canary's answer is none of the choices \[1, 2\]"),

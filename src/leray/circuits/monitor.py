@@ -39,8 +39,7 @@ from leray.circuits.guard import Guarded
 from leray.circuits.rollback import SLACK, Bench, Culprits, find_culprits
 from leray.circuits.updates import Flat, Ring, restore_moments
 from leray.circuits.zones import Optimizer
-from leray.errors import LerayError
-from leray.runs.seeds import check_seed
+from leray.errors import LerayError, check_seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from leray.commands.figure_file import check_output, wants_pixels, write_figure
-from leray.errors import LerayError, nearest
+from leray.errors import LerayError, check_seed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,6 @@ class CircuitsFind:
         from leray.circuits.faithfulness import best_edges, faithfulness, kept, smallest
         from leray.circuits.ranking import Ranked
         from leray.data.circuits import Circuit, save_circuit
-        from leray.runs.seeds import check_seed
 
         if self.examples is not None and self.examples < 2:
             raise LerayError(f"examples must be 2 or more; got {self.examples}")

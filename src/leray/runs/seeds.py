@@ -12,19 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leray.errors import LerayError
-
-
-def check_seed(seed: int, bits: int = 63) -> int:
-    """The seed, where every generator takes it.
-
-    Raises:
-        LerayError: It is below 0, or has more bits.
-    """
-    if not 0 <= seed < 2**bits:
-        raise LerayError(f"seed must be 0 to 2^{bits} − 1; got {seed}")
-    return seed
-
 
 @dataclass(frozen=True, slots=True)
 class Key:

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from leray.errors import LerayError
+from leray.errors import LerayError, check_seed
 from leray.evidence.sbc import Ranks, SimulationBasedCalibration, ecdf_depth
 from leray.runs import FolderStore, Key, RunFolder
 from leray.runs.computation import Computation
-from leray.runs.seeds import check_seed
 from leray.studies.coverage_data import (
     EDGE,
     HEAVY,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from leray.circuits.faults import KINDS
-from leray.errors import LerayError
+from leray.errors import LerayError, check_seed
 from leray.evidence.calibration import Rate
 from leray.evidence.paired import sign_flip_p_value, t_interval
 from leray.evidence.verdict import Verdict, judge, not_judged
@@ -22,7 +22,7 @@ from leray.lm.model import Model
 from leray.runs.computation import Samples, configuration
 from leray.runs.executors import kept_workers
 from leray.runs.folder import RunFolder
-from leray.runs.seeds import Key, check_seed
+from leray.runs.seeds import Key
 from leray.studies.architecture_rows import interval_row, verdict_row
 from leray.studies.canaries import (
     SIZES,

@@ -20,7 +20,7 @@ from leray.data.encoders import EncoderFolder, find_encoder
 from leray.data.fingerprint import corpus_sha256
 from leray.data.preparation import Prepared, ask, prepare
 from leray.data.sources import load
-from leray.errors import LerayError
+from leray.errors import LerayError, check_seed
 from leray.evidence.moments import covariances
 from leray.evidence.optimum import simplex_optimum
 from leray.evidence.verdict import Verdict
@@ -31,7 +31,6 @@ from leray.memory.methods import FITTED
 from leray.memory.weights import Embedder, LinearWeights
 from leray.runs import Key, MemoryStore, RunFolder, drive
 from leray.runs.computation import Computation, Samples, State
-from leray.runs.seeds import check_seed
 from leray.studies import judgement
 from leray.studies.importance import Evidence, decay_times, gather, landscape
 from leray.studies.intervals import pearson_weights, table

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from leray.data.cache import cache_home
-from leray.errors import LerayError
+from leray.errors import LerayError, check_seed
 from leray.lm.generation import generated
-from leray.runs.seeds import check_seed
 from leray.train.checkpoint import Trained, load_trained
 from leray.train.session import evaluated
 from leray.train.text import SPLITS, read_documents, read_texts

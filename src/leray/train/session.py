@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from leray.data.cache import cache_home
-from leray.errors import LerayError
+from leray.errors import LerayError, check_seed
 from leray.lm.flops import train_flops_per_token
 from leray.lm.generation import generated
 from leray.lm.losses import training_loss
@@ -21,7 +21,7 @@ from leray.lm.model import Model
 from leray.runs.computation import Finished
 from leray.runs.folder import RunFolder
 from leray.runs.progress import no_progress
-from leray.runs.seeds import Key, check_seed
+from leray.runs.seeds import Key
 from leray.train.checkpoint import LARGEST, Trained, save_trained
 from leray.train.configuration import TrainingConfig, configuration_of, tables_of
 from leray.train.distributed import (
