@@ -46,7 +46,7 @@ Publish = Callable[[RunFolder, dict[str, Any], dict[str, Any]], None]
 QUICKEST = ", quickest"
 """What the name of a method ends in at the setting that is quickest to the target."""
 TIMED = ("uniform", f"uniform{SOAP}")
-"""The methods that are run so too, where they are there."""
+"""The methods that are run so too."""
 FINE = 100
 """What is forgotten is told apart to one part in so many where settings are chosen."""
 MOST = 250_000
